@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * varve.h - an embedded store for the KV-cache pages of LLM serving engines.
+ *
+ * This header is the specification. Words (page, page id, chain, namespace, branch, extent, segment, run) are
+ * defined in DESIGN.md, section "Words".
+ *
+ * CAVEATS, read these first
+ *  - It is a cache. A page that was put may be gone later: the store drops the least recently used pages to stay under
+ *    `capacity`. It never returns bytes other than those that were put under the same id and namespace.
+ *  - Pages are immutable. The id must commit to the content (a digest of the token prefix). Putting an id that is
+ *    stored already is a no-op, even if the bytes differ.
+ *  - An acknowledged put survives a killed process at once, and a power failure after the next completed sync: by default
+ *    within a second; see `sync_interval_ms`, VARVE_PUT_SYNC and varve_sync().
+ *  - One process owns a directory at a time; a second varve_open() gets VARVE_E_LOCKED.
+ *  - Do not use a store in a child after fork(); open it there instead.
+ *  - A failed fsync is final: from then on the store serves reads that verify, refuses writes with VARVE_E_READONLY, and
+ *    must be reopened.
+ *  - Local file systems only (ext4, xfs, tmpfs, ...). Network file systems do not keep the promises above.
+ *
+ * CONVENTIONS
+ *  - Functions return VARVE_OK (0) or a negative enum varve_status, unless said otherwise. A miss is a page's
+ *    status, never an error of the call. One bad page never fails its neighbours.
+ *  - `err` may be NULL; otherwise it is caller-owned and filled when the call fails.
+ *  - Sizes are bytes and counts are counts; nothing is rounded.
+ *  - Every function may be called from any number of threads at once unless it says otherwise. Calls that do I/O say "blocks
+ *    on the device"; no lock is held across that I/O.
+ *  - The library keeps no process-global state and installs no signal handlers.
+ *  - Structures that may grow begin with `struct_size`: set it with the initialiser given.
+ */
+#ifndef VARVE_H
+#define VARVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define VARVE_API __attribute__((visibility("default")))
+#else
+#define VARVE_API
+#endif
+
+#define VARVE_VERSION_MAJOR  0
+#define VARVE_VERSION_MINOR  1
+#define VARVE_VERSION_PATCH  0
+#define VARVE_VERSION_NUMBER (VARVE_VERSION_MAJOR * 10000 + VARVE_VERSION_MINOR * 100 + VARVE_VERSION_PATCH)
+
+#define VARVE_ID_BYTES           32                   /* a SHA-256 digest */
+#define VARVE_PAGE_BYTES_MAX     ((uint64_t)64 << 20) /* 64 MiB */
+#define VARVE_BATCH_PAGES_MAX    16384                /* pages a call */
+#define VARVE_PAGE_IOV_MAX       256                  /* buffers a page: K and V of every layer of a large model */
+#define VARVE_NAMESPACE_NAME_MAX 1023                 /* bytes, without the NUL */
+
+typedef struct varve_store varve_store;         /* opaque */
+typedef struct varve_namespace varve_namespace; /* opaque; belongs to its store, valid until varve_close() */
+typedef struct varve_options varve_options;     /* opaque; made by varve_options_create() */
+typedef struct varve_iter varve_iter;           /* opaque */
+
+/* Codes lie below -1000, so they are never mistaken for a negative errno. */
+enum varve_status {
+    VARVE_OK = 0,
+    VARVE_MISS = 1,        /* page status, or end of iteration: no such page. Not an error.                     */
+    VARVE_E_ARG = -1001,   /* a bad argument: fix the caller                                                     */
+    VARVE_E_NOMEM = -1002, /* out of memory: retry later, or lower memtable_bytes and block_cache_bytes           */
+    VARVE_E_IO = -1003,    /* the device failed; os_errno says how. The page was not stored, or not read           */
+    VARVE_E_NOSPC = -1004, /* the file system is full, or the page does not fit in `capacity`: free space or raise it */
+    VARVE_E_CORRUPT = -1005,  /* a file of the store failed its checksum: run `varve check`                          */
+    VARVE_E_VERSION = -1006,  /* written by a newer version: upgrade                                                */
+    VARVE_E_LOCKED = -1007,   /* another process, or another handle in this one, has the store open                 */
+    VARVE_E_READONLY = -1008, /* an fsync failed, or the file system is read-only: fix the disk, reopen the store     */
+    VARVE_E_NOSTORE = -1009,  /* the directory holds no store (and `create` is off, or it holds other files)         */
+};
+
+typedef struct varve_id {
+    uint8_t bytes[VARVE_ID_BYTES];
+} varve_id;
+
+typedef struct varve_error {
+    int code;          /* enum varve_status */
+    int os_errno;      /* 0 unless the operating system said so */
+    char message[240]; /* English, one line, NUL-terminated: what failed and what to do */
+} varve_error;
+
+/* Text of a status code ("VARVE_E_NOSPC: ..."); static storage, never NULL. Thread-safe. */
+VARVE_API const char *varve_strerror(int code);
+
+/* VARVE_VERSION_NUMBER of the library that is linked: compare it with the header's. */
+VARVE_API int varve_version_number(void);
+
+/*
+ * Options. Every option has a name, a type, a default and a help text, all in one table that also makes the command's --help
+ * and docs/tuning.md. Sizes take K, M, G, T suffixes (powers of 1024).
+ */
+typedef struct varve_option_desc {
+    const char *name;
+    const char *type;          /* "size", "int", "bool" or "enum: a|b|c" */
+    const char *default_value; /* as varve_options_set() takes it */
+    const char *help;
+    int live; /* 1: varve_option_set() may change it while the store is open */
+} varve_option_desc;
+
+/* The option at `index`, or NULL past the last. Static storage. */
+VARVE_API const varve_option_desc *varve_option_describe(size_t index);
+
+/* All defaults. NULL when out of memory. The caller owns it: varve_options_destroy(). */
+VARVE_API varve_options *varve_options_create(void);
+VARVE_API void varve_options_destroy(varve_options *options);
+
+/* Set one option from text. VARVE_E_ARG names the nearest right name, or the range. Not thread-safe on one object. */
+VARVE_API int varve_options_set(varve_options *options, const char *name, const char *value, varve_error *err);
+
+/* The present value as text, written to buf with a NUL. VARVE_E_ARG: no such name, or buf_size too small (32 suffice). */
+VARVE_API int varve_options_get(const varve_options *options, const char *name, char *buf, size_t buf_size);
+
+/*
+ * Open the store in directory `path`, creating it when it is absent or empty and the option `create` is on (the default).
+ * `options` may be NULL for the defaults; it is copied. Blocks on the device: replays what was written since the last
+ * index flush, and checks it.
+ */
+VARVE_API int varve_open(const char *path, const varve_options *options, varve_store **out, varve_error *err);
+
+/*
+ * Finish what is in flight, make everything durable, release the directory and free the store. The caller must have stopped all other
+ * calls on it and closed its iterators. The store is gone afterwards even when an error is returned (the last sync failed; what
+ * a killed process keeps is kept). NULL is a no-op. Blocks on the device.
+ */
+VARVE_API int varve_close(varve_store *store, varve_error *err);
+
+/* Return once every batch acknowledged before the call survives a power failure. Blocks on the device. */
+VARVE_API int varve_sync(varve_store *store, varve_error *err);
+
+/* Change a live option (varve_option_desc.live). Takes effect with the next decision it governs; rewrites nothing. */
+VARVE_API int varve_option_set(varve_store *store, const char *name, const char *value, varve_error *err);
+
+/*
+ * Namespaces: pages that may be used for each other. The name must say all that makes KV bytes interchangeable (model, revision, dtype,
+ * layout, page size, rank coordinates, pool).
+ */
+typedef struct varve_namespace_attributes {
+    uint32_t struct_size;
+    uint32_t element_type;    /* enum varve_element: what the bytes are; a hint for the codec */
+    uint64_t page_bytes_hint; /* usual size of a page, 0 unknown */
+} varve_namespace_attributes;
+
+#define VARVE_NAMESPACE_ATTRIBUTES_INIT                                                                                \
+    {                                                                                                                  \
+        (uint32_t)sizeof(varve_namespace_attributes), VARVE_ELEMENT_BYTES, 0                                           \
+    }
+
+enum varve_element {
+    VARVE_ELEMENT_BYTES = 0,
+    VARVE_ELEMENT_BF16 = 1,
+    VARVE_ELEMENT_FP16 = 2,
+    VARVE_ELEMENT_FP32 = 3,
+    VARVE_ELEMENT_FP8 = 4,
+};
+
+/*
+ * Find or make the namespace `name` (1 to VARVE_NAMESPACE_NAME_MAX bytes). `attributes` (NULL: defaults) are recorded when it is made;
+ * later ones are ignored. The handle belongs to the store. Blocks on the device only when it makes one.
+ */
+VARVE_API int varve_namespace_open(varve_store *store, const char *name, const varve_namespace_attributes *attributes,
+                                   varve_namespace **out, varve_error *err);
+
+/*
+ * Forget every page of the namespace, for good, in O(1): the space comes back in the background. Pages put by calls that
+ * overlap this one may or may not be forgotten. Blocks on the device for one small sync.
+ */
+VARVE_API int varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err);
+
+/* One page of a batch. The caller fills id, iov and iov_count; the store fills status and size. */
+typedef struct varve_page {
+    varve_id id;
+    const struct iovec *iov; /* the page's bytes, in order; may lie apart in memory (K and V); NULL with iov_count 0 */
+    uint32_t iov_count;      /* at most VARVE_PAGE_IOV_MAX */
+    int32_t status;          /* out: enum varve_status */
+    uint64_t size;           /* out of get: bytes of the stored page, also when the buffers are too small */
+} varve_page;
+
+enum varve_put_flags {
+    VARVE_PUT_SYNC = 1, /* durable against power failure on return */
+};
+
+/*
+ * Store `count` (1 to VARVE_BATCH_PAGES_MAX) consecutive pages of one chain: each page's parent is the page before it in the array,
+ * and pages[0]'s parent is `parent` (NULL: a root, or unknown). Right parents put a conversation's pages next to each other on disk;
+ * wrong or unknown ones cost speed, never correctness.
+ *
+ * pages[i].status on return: VARVE_OK (stored, or was stored already), VARVE_E_ARG (page too large, bad iov), VARVE_E_NOSPC,
+ * VARVE_E_IO, VARVE_E_READONLY, VARVE_E_NOMEM. An id that occurs twice in the batch is stored once.
+ *
+ * Ownership: ids, iovecs and buffers stay the caller's and must not change until the call returns. Buffers whose address and
+ *            length are multiples of varve_io_align() are written from directly; others are copied once.
+ * Threads:   any number at once. Blocks on the device.
+ * Returns:   VARVE_OK if the batch ran (look at the statuses); VARVE_E_ARG if nothing was attempted.
+ */
+VARVE_API int varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, varve_page *pages,
+                              size_t count, unsigned flags, varve_error *err);
+
+/*
+ * What loading a prefix would cost. Both arrays may be NULL; otherwise they have room for `count` entries and entry k
+ * describes the prefix of k + 1 pages. Filled up to the pages found.
+ */
+typedef struct varve_estimate {
+    uint32_t struct_size;
+    uint32_t extents;         /* out: contiguous pieces the found prefix is stored in */
+    uint64_t *prefix_bytes;   /* bytes to load, cumulative */
+    uint64_t *prefix_time_us; /* estimated time to load, from bandwidth and latency measured on this store */
+} varve_estimate;
+
+#define VARVE_ESTIMATE_INIT                                                                                            \
+    {                                                                                                                  \
+        (uint32_t)sizeof(varve_estimate), 0, NULL, NULL                                                                \
+    }
+
+/*
+ * The number of pages in the longest stored prefix of ids[0..count), at least 0, or a negative enum varve_status. ids are a
+ * chain or a part of one, in order. `estimate` may be NULL. Touches what it finds. Memory only, but for index blocks that
+ * are not in the block cache.
+ */
+VARVE_API int64_t varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
+                              varve_estimate *estimate, varve_error *err);
+
+/* exists[i] = 1 if ids[i] is stored, else 0, for each on its own. Touches nothing. */
+VARVE_API int varve_exists_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
+                                 uint8_t *exists, varve_error *err);
+
+/*
+ * Read pages into the caller's buffers. Every page is attempted. pages[i].status on return: VARVE_OK (bytes verified; `size` says how
+ * many, the rest of the buffers is untouched), VARVE_MISS (not stored, or failed its checksum: the buffers may then hold anything),
+ * VARVE_E_ARG (buffers smaller than the page: `size` says what is needed), VARVE_E_IO, VARVE_E_NOMEM.
+ *
+ * Neighbours on disk are read with one large read, so ask for a chain in one call and in order.
+ * Ownership: as for varve_put_batch(). Threads: any number at once. Blocks on the device.
+ * Returns:   VARVE_OK if the batch ran; VARVE_E_ARG if nothing was attempted.
+ */
+VARVE_API int varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size_t count,
+                              varve_error *err);
+
+/* Mark pages as used now, leaf to root, without reading them. Returns the number of pages found, or a negative code. */
+VARVE_API int64_t varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
+                              varve_error *err);
+
+/* Forget pages for good. They can be put again. Returns the number that were there, or a negative code. */
+VARVE_API int64_t varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
+                                     varve_error *err);
+
+/* What buffers and lengths should be multiples of so that no copy is made (512 to 4096). */
+VARVE_API size_t varve_io_align(const varve_store *store);
+
+/* One row of an iteration; unused fields are zero. Pointers are valid until the next call on the iterator. */
+typedef struct varve_item {
+    uint32_t struct_size;
+    uint32_t depth;             /* first page's position on its chain (0 where the parent is unknown) */
+    const char *namespace_name; /* NULL: the namespace was cleared since */
+    uint64_t branch;
+    uint64_t parent_branch; /* 0: a root, or the branch goes on */
+    uint32_t parent_depth;
+    uint32_t page_count;
+    uint64_t bytes; /* payload, without padding */
+    uint64_t segment;
+    uint64_t offset;       /* in the segment file */
+    uint8_t id_prefix[16]; /* pages: the first 16 bytes of the page id */
+    uint64_t checksum;     /* pages: XXH3-64, see docs/FORMAT.md */
+} varve_item;
+
+#define VARVE_ITEM_INIT                                                                                                \
+    {                                                                                                                  \
+        .struct_size = (uint32_t)sizeof(varve_item)                                                                    \
+    }
+
+enum varve_iter_kind {
+    VARVE_ITER_NAMESPACES = 1, /* name, page_count and bytes of each */
+    VARVE_ITER_BRANCHES = 2,   /* in key order: namespace, branch */
+    VARVE_ITER_EXTENTS = 3,    /* in key order: namespace, branch, depth */
+    VARVE_ITER_PAGES = 4,
+};
+
+/*
+ * Iterate over a snapshot of the store, of one namespace or (ns NULL) of all. An iterator keeps old files alive: close it soon, and
+ * before the store. One iterator is for one thread at a time. Blocks on the device for index blocks.
+ */
+VARVE_API int varve_iter_open(varve_store *store, varve_namespace *ns, enum varve_iter_kind kind, varve_iter **out,
+                              varve_error *err);
+/* VARVE_OK: *item is filled. VARVE_MISS: the end. Negative: an error. */
+VARVE_API int varve_iter_next(varve_iter *iter, varve_item *item, varve_error *err);
+VARVE_API void varve_iter_close(varve_iter *iter);
+
+/*
+ * Token ids to page ids, byte for byte what SGLang computes (get_hash_str): id_i = SHA-256(id_{i-1} or nothing || the page's
+ * token ids as little-endian uint32). `prior` is the id before tokens[0], or NULL at the root. Full pages only: writes
+ * token_count / page_tokens ids. Returns that number, or a negative code. No store needed.
+ */
+VARVE_API int64_t varve_chain(const uint32_t *tokens, size_t token_count, size_t page_tokens, const varve_id *prior,
+                              varve_id *ids);
+
+/* Counters and gauges of the store, all of them uint64_t, in the order of varve_stat_describe(). */
+typedef struct varve_stat_desc {
+    const char *name;
+    const char *help;
+    int gauge; /* 1: may go down; 0: only grows while the store is open */
+} varve_stat_desc;
+
+/* The statistic at `index`, or NULL past the last. Static storage. */
+VARVE_API const varve_stat_desc *varve_stat_describe(size_t index);
+
+/* Fill values[0..count) with the first `count` statistics; returns how many there are. Never blocks on the device. */
+VARVE_API size_t varve_stats_get(varve_store *store, uint64_t *values, size_t count);
+
+/* What varve_check() found; `problem` is called once for each, with one line of text. */
+typedef struct varve_check_report {
+    uint32_t struct_size;
+    uint32_t problems; /* 0: clean */
+    uint64_t segments;
+    uint64_t runs;
+    uint64_t extents;
+    uint64_t pages;
+    uint64_t pages_verified; /* deep: payload read, checksum held */
+    uint64_t bytes_verified;
+} varve_check_report;
+
+#define VARVE_CHECK_REPORT_INIT                                                                                        \
+    {                                                                                                                  \
+        .struct_size = (uint32_t)sizeof(varve_check_report)                                                            \
+    }
+
+enum varve_check_flags {
+    VARVE_CHECK_DEEP = 1, /* read and verify every page, too */
+};
+
+/*
+ * Compare the whole index with the log and the space accounts, and, deep, verify every stored byte. Reads everything it checks
+ * from the device. `problem` (may be NULL) and `progress` (may be NULL; called now and then with pages done and pages in all)
+ * run on the calling thread. Returns VARVE_OK when the check ran, whatever it found.
+ */
+VARVE_API int varve_check(varve_store *store, unsigned flags, void (*problem)(void *arg, const char *text),
+                          void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
+                          varve_check_report *report, varve_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* VARVE_H */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Filling the caller's varve_error. Rule: the function that first sees a failure fills it; callers above only
+ * pass the code on ("first error wins"). Every helper takes err == NULL.
+ */
+#ifndef VARVE_BASE_ERROR_H
+#define VARVE_BASE_ERROR_H
+
+#include "varve.h"
+
+/* Fill *err with code and a formatted message; returns code, so that failures read `return error_set(...)`. */
+int error_set(varve_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/*
+ * The same for a failed call of the operating system: rc is a negative errno, from which the code follows (ENOSPC, EDQUOT =>
+ * NOSPC, ENOMEM => NOMEM, EROFS, EACCES, EPERM => READONLY, else IO). The message gets ": <strerror>" appended.
+ */
+int error_os(varve_error *err, int rc, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif
