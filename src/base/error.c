@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/error.h"
+#undef error_set /* macros for static analysis only */
+#undef error_os
 
 #include <assert.h>
 #include <errno.h>

@@ -17,4 +17,9 @@ int error_set(varve_error *err, int code, const char *format, ...) __attribute__
  */
 int error_os(varve_error *err, int rc, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__ /* looks into one file at a time: tell it that what comes back is an error */
+#define error_set(err, code, ...) ((void)(err), (code) < 0 ? (code) : VARVE_E_IO)
+#define error_os(err, rc, ...)    ((void)(err), (void)(rc), VARVE_E_IO)
+#endif
+
 #endif

@@ -80,7 +80,7 @@ posix_file_fd(const struct env_file *file)
  * memory.
  */
 struct posix_env *posix_env_create(int dir_fd, const struct env_settings *settings);
-void posix_env_destroy(struct env *env);
+void posix_env_destroy(struct env *base);
 
 /* An env_file for a descriptor, which it then owns. NULL when out of memory; fd is then still the caller's. */
 struct env_file *posix_file_wrap(struct env *env, int fd);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * format.h - what all files of a store share: versions, names, limits. docs/FORMAT.md has every structure with its
+ * offsets. All integers are little-endian. Nothing outside src/format reads or writes bytes of a file.
+ */
+#ifndef VARVE_FORMAT_FORMAT_H
+#define VARVE_FORMAT_FORMAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One version for the whole store; raised whenever a structure changes. A store of a newer version is refused. */
+#define FORMAT_VERSION 1
+
+#define FORMAT_NAME_MAX 40 /* bytes of a file name of the store, with the NUL */
+
+#define FORMAT_LOCK_NAME        "LOCK"
+#define FORMAT_CURRENT_NAME     "CURRENT"
+#define FORMAT_CURRENT_TMP_NAME "CURRENT.tmp"
+
+enum format_file_kind {
+    FORMAT_FILE_OTHER = 0, /* not a file of a store */
+    FORMAT_FILE_SEGMENT,
+    FORMAT_FILE_RUN,
+    FORMAT_FILE_MANIFEST,
+    FORMAT_FILE_FIXED, /* LOCK, CURRENT, CURRENT.tmp */
+};
+
+/* "0000000000000007.seg", ".run", ".manifest": 16 hexadecimal digits of the file number. name: FORMAT_NAME_MAX bytes. */
+void format_file_name(enum format_file_kind kind, uint64_t number, char *name);
+
+/* The kind and number of a file by its name. */
+enum format_file_kind format_parse_name(const char *name, uint64_t *number);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log.h - the tensor log: a set of append-only segments.
+ *
+ * A segment is open (one at a time: extents are reserved in it), full (reserved to its end, writes may be in flight), sealed (cut
+ * to its length, durable, immutable) or dropping (its entries are misses). It only ever moves on in that order. The file is
+ * unlinked once the drop is durable in the manifest, and its space comes back when the last reader has let go.
+ *
+ * Threads: all calls from any thread. `log->lock` is held for memory work only, never across I/O.
+ */
+#ifndef VARVE_LOG_LOG_H
+#define VARVE_LOG_LOG_H
+
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "env/io.h"
+#include "format/log_format.h"
+#include "index/index.h"
+#include "manifest/manifest_state.h"
+
+#define LOG_UNSEALED_MAX 16 /* open and full segments; a put that would make more seals one itself */
+
+struct log;
+struct removal_set;
+
+/* What the log asks of the store. `arg` first; only namespace_live is called with the log's lock held. */
+struct log_hooks {
+    void *arg;
+    uint64_t (*new_file_number)(void *arg);
+    /* Take `bytes` of capacity, dropping cold segments if need be. VARVE_OK or VARVE_E_NOSPC. */
+    int (*space_take)(void *arg, uint64_t bytes, varve_error *err);
+    void (*space_give_back)(void *arg, uint64_t bytes);
+    /* A dropped segment's last reader let go, and `bytes` are free again. */
+    void (*segment_gone)(void *arg, uint64_t bytes);
+    /* The file system is full below the capacity: drop cold segments of about `bytes`. VARVE_OK if any was. */
+    int (*space_squeeze)(void *arg, uint64_t bytes);
+    int (*commit)(void *arg, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
+    /* An fsync failed: accept no more writes. */
+    void (*sync_failed)(void *arg);
+    void (*segment_created)(void *arg);
+    bool (*namespace_live)(void *arg, uint32_t ns_id);
+};
+
+struct log_settings {
+    uint64_t segment_bytes;
+    uint32_t open_files;
+    uint8_t align_shift;
+};
+
+enum segment_phase { SEGMENT_OPEN, SEGMENT_FULL, SEGMENT_SEALED, SEGMENT_DROPPING };
+
+/* Space reserved for one extent, from log_reserve() to log_finish(). */
+struct reservation {
+    struct segment *segment;
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t synced_offset;          /* for the extent's header */
+    struct reservation *prev, *next; /* in flight in the segment, by offset; the log's lock */
+};
+
+struct segment {
+    struct log *log;
+    uint64_t number;
+    uint64_t salt;
+    uint8_t align_shift;
+    /* Guarded by the log's lock: */
+    uint64_t touched; /* greatest stamp of its pages */
+    enum segment_phase phase;
+    uint32_t refs;    /* the table's one included */
+    uint64_t bytes;   /* length of the file */
+    uint64_t append;  /* extents end here */
+    uint64_t indexed; /* extents before it are in runs, durably */
+    uint64_t synced;  /* durable up to here */
+    bool dirty;       /* written to since the last sync of it began */
+    bool sealing;     /* someone is at it */
+    bool unlinked;    /* dropped: its space comes back with the last reference */
+    struct reservation *flight_first, *flight_last;
+    struct env_file *file;               /* NULL: closed */
+    uint32_t file_users;                 /* > 0: may not be closed */
+    struct segment *lru_prev, *lru_next; /* open files without users */
+    struct segment *table_next;
+    struct state_use *uses;
+    size_t use_count, use_capacity;
+    struct removal_set *removals; /* NULL: none */
+};
+
+int log_create(struct env *env, struct io_queue_pool *pool, const struct log_hooks *hooks,
+               const struct log_settings *settings, struct log **out, varve_error *err);
+/* Everything must be quiet. Closes files; seals and syncs nothing. */
+void log_destroy(struct log *log);
+
+/* Recovery: take in a segment that the manifest knows, with its removals and uses, as a sealed one. */
+int log_add_segment(struct log *log, const struct state_segment *state, varve_error *err);
+
+/* Recovery: pages found in a segment that was not sealed; and then: all its extents are in runs, it is sealed as it is. */
+void log_count_use(struct log *log, uint64_t number, uint32_t ns_id, uint64_t pages, uint64_t bytes);
+int log_seal_recovered(struct log *log, uint64_t number, varve_error *err);
+
+/*
+ * Reserve space for one extent. `fit` gets the room left in the open segment and returns how much it takes: a multiple of
+ * LOG_BLOCK_BYTES, or 0 if not even its first page fits; it is called with the log's lock held. `least` is what it needs in an
+ * empty segment: larger than a segment makes a segment of that size. May create a segment, hence block on the device. VARVE_MISS:
+ * LOG_UNSEALED_MAX segments have writes in flight; finish your own, then log_wait() and try again.
+ */
+int log_reserve(struct log *log, uint64_t (*fit)(void *arg, uint64_t room), void *arg, uint64_t least,
+                struct reservation *out, varve_error *err);
+
+/* Wait until a segment may have become sealable, or sealed, at most timeout_ms. */
+void log_wait(struct log *log, uint64_t timeout_ms);
+
+/* The extent's write ended. When it is `written`, its pages count as held by the segment. */
+void log_finish(struct log *log, struct reservation *reservation, bool written, uint32_t ns_id, uint64_t pages,
+                uint64_t bytes);
+
+/* The live segment `number`, referenced, or NULL. */
+struct segment *log_acquire(struct log *log, uint64_t number);
+void log_release(struct log *log, struct segment *segment);
+
+/* The segment's file, open until it is given back. Blocks on the device when the file was closed. */
+int log_file_acquire(struct log *log, struct segment *segment, struct env_file **out, varve_error *err);
+void log_file_release(struct log *log, struct segment *segment);
+
+enum segment_state log_segment_state(struct log *log, uint64_t number);
+
+/*
+ * Recency. A call that uses a chain of `count` pages takes `count` stamps, and gives the page at index i from the root the stamp
+ * log_stamps(count) - i: every ancestor is then more recent than its descendants, so tails go first (algorithms of leaf-LRU).
+ */
+uint64_t log_stamps(struct log *log, uint64_t count);
+/* Segment `number` was used at `stamp`; an older stamp than it has changes nothing. */
+void log_touch(struct log *log, uint64_t number, uint64_t stamp);
+/*
+ * The same for a get, which reads a chain in several calls, root first: only where no probe has ordered the chain lately, since later
+ * calls would make its tail more recent than its head.
+ */
+void log_touch_stale(struct log *log, uint64_t number, uint64_t stamp);
+/* When segment `number` was last used, or 0. */
+uint64_t log_touched(struct log *log, uint64_t number);
+
+/* Forget one page of a segment, in memory; the caller commits it. VARVE_OK, VARVE_MISS (segment gone), VARVE_E_NOMEM. */
+int log_remove_page(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES]);
+bool log_page_removed(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES]);
+
+/* How far each segment is covered by what was finished so far: what a memtable rotation remembers. */
+struct log_mark {
+    struct log_mark *next; /* the owner's */
+    size_t count;
+    struct {
+        uint64_t segment;
+        uint64_t offset; /* every extent before it is finished */
+    } at[];
+};
+
+/*
+ * The mark as of now, for segments that are not wholly in runs; with `all` false, one that covers nothing (recovery). env_free()
+ * it. NULL: out of memory.
+ */
+struct log_mark *log_mark_create(struct log *log, bool all);
+/* The runs up to the mark are durable. */
+void log_mark_indexed(struct log *log, const struct log_mark *mark);
+
+/* Make everything finished so far durable. A failure is final (hooks->sync_failed). */
+int log_sync(struct log *log, varve_error *err);
+/* Bytes finished and not yet covered by a sync that has begun. */
+uint64_t log_unsynced_bytes(struct log *log);
+
+/* Seal one full segment that has nothing in flight. VARVE_MISS: there is none. */
+int log_seal(struct log *log, varve_error *err);
+/* Make the next segment ahead of need, once the open one is half full. VARVE_MISS: there is no need. */
+int log_prepare(struct log *log, varve_error *err);
+/* Whether log_prepare() or log_seal() has something to do. */
+bool log_has_work(struct log *log);
+/* For close: the open segment becomes full, so that log_seal() takes it. */
+void log_close_open(struct log *log);
+/* For close: begin to drop the segment made ahead, as log_drop_begin(). NULL: there is none. */
+struct segment *log_drop_spare(struct log *log);
+
+/*
+ * Take the next segment to drop: one that holds nothing live, else the least recently touched sealed one. Its entries are misses
+ * at once. *out is referenced; NULL: none can be dropped. Then: commit the drop, log_drop_finish().
+ */
+struct segment *log_drop_begin(struct log *log);
+/* Bytes that come back, through hooks->segment_gone, once a dropped segment has no readers left. */
+uint64_t log_segment_space(const struct segment *segment);
+/*
+ * The drop is durable (or, committed false, failed: the file stays for the next open): unlink, forget, unreference. False: the
+ * space does not come back.
+ */
+bool log_drop_finish(struct log *log, struct segment *segment, bool committed);
+
+/* Whether some sealed segment holds nothing of a live namespace. */
+bool log_has_dead_segment(struct log *log);
+
+/* Bytes of the segment's file. */
+uint64_t log_segment_length(struct log *log, struct segment *segment);
+/* Pages held by a segment, as counted. */
+uint64_t log_segment_pages(struct log *log, struct segment *segment);
+
+/* Call `each` for every segment in no order, with the log's lock held. */
+void log_for_each(struct log *log, void (*each)(void *arg, const struct segment *segment), void *arg);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of src/log share. */
+#ifndef VARVE_LOG_LOG_PRIVATE_H
+#define VARVE_LOG_LOG_PRIVATE_H
+
+#include "log/log.h"
+
+/* ext4 and xfs keep at most one block of their own for a preallocated file; the name and inode are not counted by anyone. */
+#define SEGMENT_OVERHEAD_BYTES LOG_BLOCK_BYTES
+
+struct log {
+    struct env *env;
+    struct io_queue_pool *pool;
+    struct log_hooks hooks;
+    struct log_settings settings;
+    _Atomic uint64_t clock;                     /* stamps given out so far */
+    struct mutex sync_lock;                     /* one sync at a time; held across fdatasync, taken before lock */
+    struct mutex lock;                          /* guards all below and the guarded part of segments */
+    struct cond created;                        /* creating became false, or a segment sealable or sealed */
+    bool creating;                              /* one thread at a time makes the next segment */
+    struct segment *open;                       /* NULL: none */
+    struct segment *spare;                      /* made ahead, empty: the next open one; NULL: none */
+    struct segment *unsealed[LOG_UNSEALED_MAX]; /* open and full ones, each holding a use of its file */
+    uint32_t unsealed_count;
+    uint64_t unsynced_bytes;
+    struct segment **table; /* hash of number -> chain */
+    size_t table_size;      /* power of two */
+    size_t segment_count;
+    struct segment *lru_first, *lru_last; /* open files without users; the last was used longest ago */
+    uint32_t open_file_count;
+};
+
+/* The segment, whatever its phase, or NULL. Lock held. */
+struct segment *log_find(const struct log *log, uint64_t number);
+/* Into the table, which takes a reference. Lock held. VARVE_OK or VARVE_E_NOMEM. */
+int log_insert(struct log *log, struct segment *segment);
+void log_take_out(struct log *log, struct segment *segment);
+
+struct segment *segment_create(struct log *log, uint64_t number, uint64_t salt, uint64_t bytes, uint8_t align_shift);
+/* One reference less, with the lock held. True: it was the last; call segment_destroy() without the lock. */
+bool segment_unref(struct segment *segment);
+void segment_destroy(struct segment *segment);
+/* Count pages of a namespace. Lock held. Counts are for choosing victims and for display: when memory is short they lack some. */
+void segment_add_use(struct segment *segment, uint32_t ns_id, uint64_t pages, uint64_t bytes);
+/* Every extent before it is finished. Lock held. */
+uint64_t segment_low_water(const struct segment *segment);
+
+#endif

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Invariant: `state` is what a reader of the file on disk, up to `size`, would build. So a new manifest can be written from it at any
+ * time, whatever the rest of the store is doing.
+ */
+#include "manifest/manifest.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/lock.h"
+#include "format/format.h"
+
+#define MANIFEST_FILE_BYTES_MAX ((uint64_t)4 << 30)
+
+struct manifest {
+    struct env *env;
+    struct io_queue_pool *pool;
+    struct mutex lock; /* guards all below; held across commits' I/O */
+    struct manifest_state state;
+    struct env_file *file;
+    struct manifest_header header;
+    uint64_t sequence; /* of the next record */
+    uint64_t size;     /* of the file: the next record goes here */
+    uint64_t rotate_bytes;
+    _Atomic uint64_t *bytes_written;
+    bool unsynced;
+    bool failed;
+};
+
+/* Read a whole file into memory. *data is env_free()d by the caller. */
+static int
+read_file(struct env *env, struct io_queue_pool *pool, const char *name, uint64_t size_max, uint8_t **data,
+          size_t *size, varve_error *err)
+{
+    struct env_file *file;
+    uint64_t bytes;
+    int rc;
+
+    rc = env->ops->open(env, name, ENV_OPEN_READ, &file);
+    if (rc == -ENOENT)
+        return VARVE_MISS;
+    if (rc < 0)
+        return error_os(err, rc, "open %s", name);
+    *data = NULL;
+    rc = env->ops->size(file, &bytes);
+    if (rc == 0 && bytes > size_max)
+        rc = error_set(err, VARVE_E_CORRUPT, "%s is too large to be what its name says", name);
+    else if (rc < 0)
+        rc = error_os(err, rc, "size of %s", name);
+    if (rc == 0) {
+        *data = env->ops->alloc(env, bytes > 0 ? (size_t)bytes : 1, 16);
+        if (*data == NULL)
+            rc = error_set(err, VARVE_E_NOMEM, "out of memory reading %s", name);
+    }
+    if (rc == 0 && bytes > 0) {
+        rc = io_read(pool, file, *data, (size_t)bytes, 0);
+        if (rc < 0)
+            rc = error_os(err, rc, "read %s", name);
+    }
+    env->ops->close(file);
+    if (rc < 0) {
+        env_free(env, *data);
+        return rc;
+    }
+    *size = (size_t)bytes;
+    return VARVE_OK;
+}
+
+/* The manifest's name from CURRENT: exactly a manifest's name and a newline. */
+static int
+read_current(struct env *env, struct io_queue_pool *pool, char *name, uint64_t *number, varve_error *err)
+{
+    uint8_t *data;
+    size_t size;
+    int rc;
+
+    rc = read_file(env, pool, FORMAT_CURRENT_NAME, 4096, &data, &size, err);
+    if (rc != VARVE_OK)
+        return rc;
+    if (size < 2 || size > FORMAT_NAME_MAX || data[size - 1] != '\n') {
+        rc = VARVE_E_CORRUPT;
+    } else {
+        memcpy(name, data, size - 1);
+        name[size - 1] = '\0';
+        rc = format_parse_name(name, number) == FORMAT_FILE_MANIFEST ? VARVE_OK : VARVE_E_CORRUPT;
+    }
+    env_free(env, data);
+    if (rc < 0)
+        return error_set(err, rc, "CURRENT does not name a manifest: the store's directory was damaged");
+    return VARVE_OK;
+}
+
+static int
+apply_record(struct manifest_state *state, const uint8_t *items, size_t size)
+{
+    struct wire_reader reader = wire_reader_make(items, size);
+    struct manifest_item item;
+
+    while (manifest_item_decode(&reader, &item)) {
+        int rc = manifest_state_apply(state, &item);
+
+        if (rc != VARVE_OK)
+            return rc;
+    }
+    return reader.failed ? VARVE_E_CORRUPT : VARVE_OK;
+}
+
+int
+manifest_load(struct env *env, struct io_queue_pool *pool, struct manifest_state *state, struct manifest_header *header,
+              varve_error *err)
+{
+    char name[FORMAT_NAME_MAX];
+    uint64_t number = 0;
+    uint8_t *data;
+    size_t size = 0, at = MANIFEST_HEADER_BYTES, record;
+    int rc;
+
+    rc = read_current(env, pool, name, &number, err);
+    if (rc != VARVE_OK)
+        return rc;
+    rc = read_file(env, pool, name, MANIFEST_FILE_BYTES_MAX, &data, &size, err);
+    if (rc == VARVE_MISS)
+        return error_set(err, VARVE_E_CORRUPT, "%s, which CURRENT names, is missing", name);
+    if (rc != VARVE_OK)
+        return rc;
+    rc = size < MANIFEST_HEADER_BYTES ? VARVE_E_CORRUPT : manifest_header_decode(data, header);
+    if (rc == VARVE_OK && header->number != number)
+        rc = VARVE_E_CORRUPT;
+    for (uint64_t sequence = 0; rc == VARVE_OK; sequence++) {
+        record = manifest_record_check(data + at, size - at, header->salt, sequence);
+        if (record == 0) {
+            if (sequence == 0)
+                rc = VARVE_E_CORRUPT; /* the first record was durable before CURRENT named the file */
+            break;
+        }
+        rc = apply_record(state, data + at + MANIFEST_FRAME_BYTES, record - MANIFEST_FRAME_BYTES);
+        at += record;
+    }
+    env_free(env, data);
+    if (rc == VARVE_E_VERSION)
+        return error_set(err, rc, "the store was written by a newer version of varve: upgrade");
+    if (rc == VARVE_E_NOMEM)
+        return error_set(err, rc, "out of memory reading %s", name);
+    if (rc < 0)
+        return error_set(err, rc, "%s is damaged: restore the directory, or delete it to begin an empty cache", name);
+    if (state->next_number <= number)
+        state->next_number = number + 1;
+    return VARVE_OK;
+}
+
+/* Write `size` bytes of a new file, durable but for its directory entry. */
+static int
+write_new_file(struct manifest *manifest, const char *name, const uint8_t *data, size_t size, struct env_file **out,
+               varve_error *err)
+{
+    struct env *env = manifest->env;
+    struct env_file *file;
+    int rc;
+
+    rc = env->ops->open(env, name, ENV_OPEN_CREATE, &file);
+    if (rc == -EEXIST) { /* CURRENT.tmp of an interrupted replacement */
+        (void)env->ops->unlink(env, name);
+        rc = env->ops->open(env, name, ENV_OPEN_CREATE, &file);
+    }
+    if (rc < 0)
+        return error_os(err, rc, "create %s", name);
+    rc = io_write(manifest->pool, file, data, size, 0);
+    if (rc == 0)
+        rc = env->ops->sync(file);
+    if (rc < 0) {
+        env->ops->close(file);
+        (void)env->ops->unlink(env, name);
+        return error_os(err, rc, "write %s", name);
+    }
+    *out = file;
+    return VARVE_OK;
+}
+
+static int
+install_current(struct manifest *manifest, const char *name, varve_error *err)
+{
+    struct env *env = manifest->env;
+    uint8_t text[FORMAT_NAME_MAX + 1];
+    size_t length = strlen(name);
+    struct env_file *file;
+    int rc;
+
+    memcpy(text, name, length);
+    text[length] = '\n';
+    rc = write_new_file(manifest, FORMAT_CURRENT_TMP_NAME, text, length + 1, &file, err);
+    if (rc != VARVE_OK)
+        return rc;
+    env->ops->close(file);
+    rc = env->ops->sync_dir(env); /* the manifest's own entry, before anything names it */
+    if (rc == 0)
+        rc = env->ops->rename(env, FORMAT_CURRENT_TMP_NAME, FORMAT_CURRENT_NAME);
+    if (rc == 0)
+        rc = env->ops->sync_dir(env);
+    return rc < 0 ? error_os(err, rc, "replace CURRENT") : VARVE_OK;
+}
+
+/* Write the state to a new file and make that the manifest. On failure the old one stays in force. */
+static int
+write_snapshot(struct manifest *manifest, varve_error *err)
+{
+    struct env *env = manifest->env;
+    struct manifest_header header = manifest->header;
+    uint32_t prefix = MANIFEST_HEADER_BYTES + MANIFEST_FRAME_BYTES;
+    char name[FORMAT_NAME_MAX];
+    struct env_file *file;
+    uint32_t items = 0;
+    uint8_t *buf;
+    int rc;
+
+    header.number = manifest->state.next_number++;
+    header.salt = env->ops->random(env);
+    buf = manifest_state_snapshot(&manifest->state, prefix, &items);
+    if (buf == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory writing the manifest");
+    manifest_header_encode(&header, buf);
+    manifest_record_seal(buf + MANIFEST_HEADER_BYTES, items, header.salt, 0);
+    format_file_name(FORMAT_FILE_MANIFEST, header.number, name);
+    rc = write_new_file(manifest, name, buf, prefix + items, &file, err);
+    env_free(env, buf);
+    if (rc != VARVE_OK)
+        return rc;
+    (void)atomic_fetch_add_explicit(manifest->bytes_written, prefix + items, memory_order_relaxed);
+    rc = install_current(manifest, name, err);
+    if (rc != VARVE_OK) {
+        /* CURRENT may name either file, so neither may get edits that the other lacks. */
+        manifest->failed = true;
+        env->ops->close(file);
+        return rc;
+    }
+    if (manifest->file != NULL) {
+        env->ops->close(manifest->file);
+        format_file_name(FORMAT_FILE_MANIFEST, manifest->header.number, name);
+        (void)env->ops->unlink(env, name); /* one left over is removed at the next open */
+    }
+    manifest->file = file;
+    manifest->header = header;
+    manifest->sequence = 1;
+    manifest->size = prefix + items;
+    manifest->unsynced = false;
+    return VARVE_OK;
+}
+
+int
+manifest_create(struct env *env, struct io_queue_pool *pool, struct manifest_state *state, const uint8_t store_id[16],
+                uint64_t rotate_bytes, _Atomic uint64_t *bytes_written, struct manifest **out, varve_error *err)
+{
+    struct manifest *manifest = env_zalloc(env, sizeof(*manifest));
+    int rc;
+
+    if (manifest == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    manifest->env = env;
+    manifest->pool = pool;
+    manifest->rotate_bytes = rotate_bytes;
+    manifest->bytes_written = bytes_written;
+    memcpy(manifest->header.store_id, store_id, sizeof(manifest->header.store_id));
+    manifest->state = *state;
+    mutex_init(&manifest->lock);
+    rc = write_snapshot(manifest, err);
+    if (rc != VARVE_OK) {
+        mutex_deinit(&manifest->lock);
+        *state = manifest->state;
+        env_free(env, manifest);
+        return rc;
+    }
+    manifest_state_init(state, env);
+    *out = manifest;
+    return VARVE_OK;
+}
+
+void
+manifest_destroy(struct manifest *manifest)
+{
+    struct env *env;
+
+    if (manifest == NULL)
+        return;
+    env = manifest->env;
+    if (manifest->file != NULL)
+        env->ops->close(manifest->file);
+    manifest_state_deinit(&manifest->state);
+    mutex_deinit(&manifest->lock);
+    env_free(env, manifest);
+}
+
+static int
+write_record(struct manifest *manifest, const struct manifest_item *items, size_t count, varve_error *err)
+{
+    struct env *env = manifest->env;
+    size_t bound = MANIFEST_FRAME_BYTES;
+    uint8_t *record, *p;
+    uint32_t size;
+    int rc = VARVE_OK;
+
+    for (size_t i = 0; i < count; i++)
+        bound += manifest_item_bound(&items[i]);
+    record = env->ops->alloc(env, bound, 16);
+    if (record == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory writing the manifest");
+    p = record + MANIFEST_FRAME_BYTES;
+    for (size_t i = 0; i < count; i++)
+        p = manifest_item_encode(&items[i], p);
+    size = (uint32_t)(p - record) - MANIFEST_FRAME_BYTES;
+    manifest_record_seal(record, size, manifest->header.salt, manifest->sequence);
+    size += MANIFEST_FRAME_BYTES;
+
+    /* From here on a failure leaves file and state apart, which is final. */
+    for (size_t i = 0; i < count && rc == VARVE_OK; i++)
+        rc = manifest_state_apply(&manifest->state, &items[i]);
+    if (rc != VARVE_OK) {
+        assert(rc == VARVE_E_NOMEM);
+        rc = error_set(err, rc, "out of memory applying a manifest edit: reopen the store");
+    } else {
+        rc = io_write(manifest->pool, manifest->file, record, size, manifest->size);
+        if (rc < 0)
+            rc = error_os(err, rc, "append to the manifest");
+    }
+    env_free(env, record);
+    if (rc != VARVE_OK) {
+        manifest->failed = true;
+        return rc;
+    }
+    manifest->sequence++;
+    manifest->size += size;
+    manifest->unsynced = true;
+    (void)atomic_fetch_add_explicit(manifest->bytes_written, size, memory_order_relaxed);
+    return VARVE_OK;
+}
+
+static int
+sync_locked(struct manifest *manifest, varve_error *err)
+{
+    int rc;
+
+    if (manifest->failed)
+        return error_set(err, VARVE_E_READONLY, "an earlier write of the manifest failed: reopen the store");
+    if (!manifest->unsynced)
+        return VARVE_OK;
+    rc = manifest->env->ops->sync(manifest->file);
+    if (rc < 0) {
+        manifest->failed = true;
+        return error_os(err, rc, "sync the manifest");
+    }
+    manifest->unsynced = false;
+    return VARVE_OK;
+}
+
+int
+manifest_commit(struct manifest *manifest, const struct manifest_item *items, size_t count, bool sync, varve_error *err)
+{
+    int rc;
+
+    mutex_lock(&manifest->lock);
+    if (manifest->failed)
+        rc = error_set(err, VARVE_E_READONLY, "an earlier write of the manifest failed: reopen the store");
+    else
+        rc = write_record(manifest, items, count, err);
+    if (rc == VARVE_OK && sync)
+        rc = sync_locked(manifest, err);
+    /* A manifest that cannot be replaced now can still take edits, unless write_snapshot() says otherwise. */
+    if (rc == VARVE_OK && manifest->size > manifest->rotate_bytes) {
+        (void)write_snapshot(manifest, NULL);
+        if (manifest->size > manifest->rotate_bytes / 2)
+            manifest->rotate_bytes = manifest->size * 2; /* the state itself has grown */
+    }
+    mutex_unlock(&manifest->lock);
+    return rc;
+}
+
+int
+manifest_sync(struct manifest *manifest, varve_error *err)
+{
+    int rc;
+
+    mutex_lock(&manifest->lock);
+    rc = sync_locked(manifest, err);
+    mutex_unlock(&manifest->lock);
+    return rc;
+}
+
+uint64_t
+manifest_new_number(struct manifest *manifest)
+{
+    uint64_t number;
+
+    mutex_lock(&manifest->lock);
+    number = manifest->state.next_number++;
+    mutex_unlock(&manifest->lock);
+    return number;
+}
+
+uint64_t
+manifest_number(struct manifest *manifest)
+{
+    uint64_t number;
+
+    mutex_lock(&manifest->lock);
+    number = manifest->header.number;
+    mutex_unlock(&manifest->lock);
+    return number;
+}
+
+uint64_t
+manifest_bytes(struct manifest *manifest)
+{
+    uint64_t bytes;
+
+    mutex_lock(&manifest->lock);
+    bytes = manifest->size;
+    mutex_unlock(&manifest->lock);
+    return bytes;
+}
+
+void
+manifest_read_state(struct manifest *manifest, void (*read)(void *arg, const struct manifest_state *state), void *arg)
+{
+    mutex_lock(&manifest->lock);
+    read(arg, &manifest->state);
+    mutex_unlock(&manifest->lock);
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Check: the index against the log, the accounts against the directory, and, deep, every stored byte against its checksum.
+ *
+ * The log is walked header by header: headers have the full page ids, so each page found there can be looked up, and verified,
+ * as a caller would. Then the index is walked, and has to hold nothing that the log does not.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "format/format.h"
+#include "store/store.h"
+
+#define PROGRESS_PAGES 4096
+
+struct check {
+    varve_store *store;
+    unsigned flags;
+    void (*problem)(void *arg, const char *text);
+    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+    varve_check_report *report;
+    struct index_view *view;
+    uint64_t pages_total; /* for progress */
+    uint64_t pages_seen;
+    uint64_t index_pages; /* live, in the index */
+    uint64_t matched;     /* of them, found in the log where the index says */
+    uint64_t elsewhere;   /* pages in the log whose id the index finds in another place: stored twice */
+    uint8_t *header;      /* EXTENT_HEADER_BYTES_MAX, aligned */
+    uint8_t *payload;     /* grows to the largest page */
+    size_t payload_capacity;
+};
+
+static void problem(struct check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+problem(struct check *check, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+
+    check->report->problems++;
+    if (check->problem == NULL)
+        return;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    check->problem(check->arg, text);
+}
+
+static void
+step(struct check *check)
+{
+    if (++check->pages_seen % PROGRESS_PAGES == 0 && check->progress != NULL)
+        check->progress(check->arg, check->pages_seen, check->pages_total);
+}
+
+/* Read [offset, offset + size) of a segment into check->payload; returns where it begins there, or NULL. */
+static uint8_t *
+read_payload(struct check *check, struct env_file *file, uint64_t offset, uint32_t size)
+{
+    struct env *env = check->store->env;
+    uint64_t mask = env->io_align - 1;
+    uint64_t begin = offset & ~mask, end = (offset + size + mask) & ~mask;
+
+    if (end - begin > check->payload_capacity) {
+        env_free(env, check->payload);
+        check->payload = env->ops->alloc(env, (size_t)(end - begin), IO_ALIGN_MAX);
+        check->payload_capacity = check->payload == NULL ? 0 : (size_t)(end - begin);
+        if (check->payload == NULL)
+            return NULL;
+    }
+    if (size > 0 && io_read(check->store->pool, file, check->payload, (size_t)(end - begin), begin) < 0)
+        return NULL;
+    return check->payload + (offset - begin);
+}
+
+static void
+verify_page(struct check *check, struct env_file *file, const struct extent_header *header, const varve_id *id,
+            const struct location *location)
+{
+    struct iovec iov = {read_payload(check, file, location->offset, location->size), location->size};
+
+    if (iov.iov_base == NULL && location->size > 0) {
+        problem(check, "segment %" PRIu64 " offset %" PRIu64 ": a page of %u bytes could not be read",
+                location->segment, location->offset, location->size);
+        return;
+    }
+    if (hash_page(header->ns_id, id, &iov, 1, location->size) != location->sum) {
+        problem(check, "segment %" PRIu64 " offset %" PRIu64 ": a page of %u bytes fails its checksum",
+                location->segment, location->offset, location->size);
+        return;
+    }
+    check->report->pages_verified++;
+    check->report->bytes_verified += location->size;
+}
+
+/* Look every page of a header up in the index, and compare. */
+static void
+check_extent(struct check *check, uint64_t segment, struct env_file *file, const struct extent_header *header)
+{
+    uint64_t offset = header->offset + header->header_bytes;
+    struct index_cursor cursor;
+
+    check->report->extents++;
+    index_cursor_init(&cursor, check->view);
+    for (uint32_t i = 0; i < header->count; i++) {
+        uint32_t size = extent_page_size(header, i);
+        struct location location;
+        varve_id id;
+
+        memcpy(id.bytes, header->ids + (size_t)i * VARVE_ID_BYTES, VARVE_ID_BYTES);
+        if (index_cursor_find(&cursor, header->ns_id, &id, &location)) {
+            if (location.segment != segment || location.offset != offset) {
+                check->elsewhere++;
+            } else {
+                check->matched++;
+                if (location.size != size || location.sum != wire_get64(header->sums + (size_t)i * 8))
+                    problem(check, "segment %" PRIu64 " offset %" PRIu64 ": index and header differ about a page",
+                            segment, offset);
+                else if ((check->flags & VARVE_CHECK_DEEP) != 0)
+                    verify_page(check, file, header, &id, &location);
+            }
+        }
+        offset += log_pad(size, header->align_shift);
+        step(check);
+    }
+    index_cursor_deinit(&cursor);
+}
+
+/* Decode the header at `offset` of a segment into check->header. */
+static bool
+read_header(struct check *check, struct env_file *file, const struct segment *segment, uint64_t bytes, uint64_t offset,
+            struct extent_header *header)
+{
+    uint64_t size = LOG_BLOCK_BYTES;
+    enum log_decode decoded;
+
+    if (io_read(check->store->pool, file, check->header, (size_t)size, offset) < 0)
+        return false;
+    decoded = extent_header_decode(check->header, (size_t)size, segment->salt, offset, header);
+    if (decoded == LOG_DECODE_SHORT) {
+        size = log_pad(header->header_bytes, 12);
+        if (size > bytes - offset || io_read(check->store->pool, file, check->header, (size_t)size, offset) < 0)
+            return false;
+        decoded = extent_header_decode(check->header, (size_t)size, segment->salt, offset, header);
+    }
+    return decoded == LOG_DECODE_OK && header->extent_bytes <= bytes - offset;
+}
+
+/* Walk the extents of one segment, from block to block where there is no valid header (a put that failed, or was cut off). */
+static void
+check_segment(struct check *check, struct segment *segment)
+{
+    struct log *log = check->store->log;
+    uint64_t bytes, actual, offset = SEGMENT_HEADER_BYTES;
+    struct env_file *file;
+    varve_error err;
+
+    check->report->segments++;
+    if (log_file_acquire(log, segment, &file, &err) != VARVE_OK) {
+        problem(check, "segment %" PRIu64 ": %s", segment->number, err.message);
+        return;
+    }
+    bytes = log_segment_length(log, segment);
+    if (check->store->env->ops->size(file, &actual) < 0 || actual < bytes)
+        problem(check, "segment %" PRIu64 ": shorter than the %" PRIu64 " bytes it should have", segment->number,
+                bytes);
+    while (offset + LOG_BLOCK_BYTES <= bytes) {
+        struct extent_header header;
+
+        if (read_header(check, file, segment, bytes, offset, &header)) {
+            check_extent(check, segment->number, file, &header);
+            offset += header.extent_bytes;
+        } else {
+            offset += LOG_BLOCK_BYTES;
+        }
+    }
+    log_file_release(log, segment);
+}
+
+struct numbers {
+    uint64_t *at;
+    size_t count, capacity;
+};
+
+static void
+add_number(void *arg, const struct segment *segment)
+{
+    struct numbers *numbers = arg;
+
+    if (numbers->count < numbers->capacity)
+        numbers->at[numbers->count] = segment->number;
+    numbers->count++;
+}
+
+static int
+check_segments(struct check *check, varve_error *err)
+{
+    struct log *log = check->store->log;
+    struct env *env = check->store->env;
+    struct numbers numbers = {NULL, 0, 0};
+
+    log_for_each(log, add_number, &numbers);
+    numbers.capacity = numbers.count + 16; /* a few more may be made meanwhile */
+    numbers.at = env->ops->alloc(env, numbers.capacity * sizeof(uint64_t), _Alignof(uint64_t));
+    if (numbers.at == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    numbers.count = 0;
+    log_for_each(log, add_number, &numbers);
+    for (size_t i = 0; i < numbers.count && i < numbers.capacity; i++) {
+        struct segment *segment = log_acquire(log, numbers.at[i]);
+
+        if (segment == NULL)
+            continue; /* dropped since */
+        check_segment(check, segment);
+        log_release(log, segment);
+    }
+    env_free(env, numbers.at);
+    return VARVE_OK;
+}
+
+/* Count what the index holds, and check that it lies within its segments. */
+static int
+check_index(struct check *check, varve_error *err)
+{
+    struct log *log = check->store->log;
+    struct index_iter *iter;
+    struct entry entry;
+    int rc = index_iter_create(check->view, &iter, err);
+
+    if (rc != VARVE_OK)
+        return rc;
+    while ((rc = index_iter_next(iter, &entry, err)) == VARVE_OK) {
+        struct segment *segment = log_acquire(log, entry.segment);
+        uint64_t length = segment == NULL ? 0 : log_segment_length(log, segment);
+
+        for (uint32_t i = 0; i < entry.count && segment != NULL; i++) {
+            uint64_t offset = entry_page_offset(&entry, i);
+
+            if (log_page_removed(log, entry.segment, offset, entry_id(&entry, i)))
+                continue;
+            check->index_pages++;
+            if (offset + entry_size(&entry, i) > length)
+                problem(check, "the index has a page behind the end of segment %" PRIu64, entry.segment);
+        }
+        if (segment != NULL)
+            log_release(log, segment);
+    }
+    index_iter_destroy(iter);
+    if (rc == VARVE_MISS)
+        return VARVE_OK;
+    problem(check, "the index could not be read to its end");
+    return rc == VARVE_E_NOMEM ? rc : VARVE_OK;
+}
+
+/* Files and bytes of the directory against what the manifest and the accounts say. */
+struct census {
+    struct check *check;
+    const struct manifest_state *state;
+    uint64_t manifest_number;
+    uint64_t bytes;
+};
+
+static bool
+census_knows(const struct census *census, enum format_file_kind kind, uint64_t number)
+{
+    if (kind == FORMAT_FILE_SEGMENT)
+        return manifest_state_segment(census->state, number) != NULL;
+    if (kind == FORMAT_FILE_MANIFEST)
+        return number == census->manifest_number;
+    for (size_t i = 0; kind == FORMAT_FILE_RUN && i < census->state->run_count; i++) {
+        if (census->state->runs[i].number == number)
+            return true;
+    }
+    return kind == FORMAT_FILE_FIXED;
+}
+
+static int
+census_file(void *arg, const char *name)
+{
+    struct census *census = arg;
+    struct env *env = census->check->store->env;
+    struct env_file *file;
+    uint64_t number, bytes = 0;
+    enum format_file_kind kind = format_parse_name(name, &number);
+
+    if (kind == FORMAT_FILE_OTHER)
+        return 0;
+    if (!census_knows(census, kind, number))
+        problem(census->check, "%s is in the directory, but not in the manifest", name);
+    if (env->ops->open(env, name, ENV_OPEN_READ, &file) < 0)
+        return 0;
+    if (env->ops->allocated(file, &bytes) == 0)
+        census->bytes += bytes;
+    env->ops->close(file);
+    return 0;
+}
+
+static void
+take_census(void *arg, const struct manifest_state *state)
+{
+    struct census *census = arg;
+    struct env *env = census->check->store->env;
+
+    census->state = state;
+    if (env->ops->list(env, census_file, census) < 0)
+        problem(census->check, "the directory could not be listed");
+}
+
+static void
+check_files(struct check *check)
+{
+    varve_store *store = check->store;
+    struct census census = {.check = check, .manifest_number = manifest_number(store->manifest)};
+    uint64_t used;
+
+    manifest_read_state(store->manifest, take_census, &census);
+    used = space_used(store);
+    if (census.bytes > used)
+        problem(check, "the directory holds %" PRIu64 " bytes, the accounts say at most %" PRIu64, census.bytes, used);
+    if (used > store->options.capacity)
+        problem(check, "%" PRIu64 " bytes are in use, over the capacity of %" PRIu64, used, store->options.capacity);
+}
+
+static int
+run_check(struct check *check, varve_error *err)
+{
+    struct index_stats stats;
+    int rc;
+
+    index_stats_get(check->store->index, &stats);
+    check->report->runs = stats.runs;
+    check->pages_total = stats.run_pages + stats.memtable_pages;
+    check->view = index_view_acquire(check->store->index);
+    rc = check_segments(check, err);
+    if (rc == VARVE_OK)
+        rc = check_index(check, err);
+    index_view_release(check->view);
+    if (rc == VARVE_OK && check->index_pages > check->matched + check->elsewhere)
+        problem(check, "%" PRIu64 " pages of the index are not in the log",
+                check->index_pages - check->matched - check->elsewhere);
+    check->report->pages = check->matched;
+    check_files(check);
+    return rc;
+}
+
+int
+varve_check(varve_store *store, unsigned flags, void (*problem_seen)(void *arg, const char *text),
+            void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, varve_check_report *report,
+            varve_error *err)
+{
+    struct check check = {
+        .store = store, .flags = flags, .problem = problem_seen, .progress = progress, .arg = arg, .report = report};
+    uint32_t struct_size;
+    int rc;
+
+    if (store == NULL || report == NULL || report->struct_size < sizeof(*report))
+        return error_set(err, VARVE_E_ARG, "varve_check: a store and VARVE_CHECK_REPORT_INIT must be given");
+    if ((flags & ~(unsigned)VARVE_CHECK_DEEP) != 0)
+        return error_set(err, VARVE_E_ARG, "unknown check flags 0x%x", flags);
+    struct_size = report->struct_size;
+    *report = (varve_check_report){.struct_size = struct_size};
+    check.header = store->env->ops->alloc(store->env, EXTENT_HEADER_BYTES_MAX, IO_ALIGN_MAX);
+    if (check.header == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    rc = run_check(&check, err);
+    env_free(store->env, check.header);
+    env_free(store->env, check.payload);
+    return rc;
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file image of an extent is described by a list of pieces (header, page buffers, padding) and cut into chunks of io_bytes.
+ * A chunk is written as soon as the pages it covers are checksummed; the first chunk goes last, since the header in it holds
+ * all checksums. Aligned buffers are written from where they lie; otherwise chunks are copied.
+ */
+#include "store/extent_write.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "store/pages.h"
+
+#define CHUNK_IOV_MAX 512
+
+struct chunk {
+    struct io io; /* first */
+    struct extent_write *extent;
+    uint64_t bytes;
+    uint8_t *bounce; /* NULL: written from the pieces */
+    struct iovec iov[];
+};
+
+/* Where in the pieces the next chunk begins. */
+struct chunk_cursor {
+    size_t piece;
+    size_t skip;     /* bytes of that piece already in chunks */
+    uint64_t offset; /* from the start of the extent */
+};
+
+static const uint8_t zeros[LOG_BLOCK_BYTES] __attribute__((aligned(LOG_BLOCK_BYTES)));
+
+/* How many pages fit, and what they take. */
+struct fit {
+    varve_page **pages;
+    size_t count;
+    uint8_t align_shift;
+    size_t fitting; /* out */
+    bool uniform;   /* out: all fitting pages have one size */
+};
+
+/* log_reserve()'s question: take as many pages as the room allows. */
+static uint64_t
+fit_pages(void *arg, uint64_t room)
+{
+    struct fit *fit = arg;
+    uint64_t payload = 0, taken = 0;
+    bool uniform = true;
+
+    fit->fitting = 0;
+    for (size_t i = 0; i < fit->count && i < EXTENT_PAGES_MAX; i++) {
+        uint64_t bytes;
+
+        uniform = uniform && fit->pages[i]->size == fit->pages[0]->size;
+        payload += log_pad(fit->pages[i]->size, fit->align_shift);
+        bytes = log_pad(extent_header_size((uint32_t)i + 1, uniform, fit->align_shift) + payload, 12);
+        if (bytes > room)
+            break;
+        taken = bytes;
+        fit->fitting = i + 1;
+        fit->uniform = uniform;
+    }
+    return taken;
+}
+
+static size_t
+count_pieces(const struct extent_write *extent)
+{
+    size_t count = 2; /* header, final padding */
+
+    for (uint32_t i = 0; i < extent->header.count; i++)
+        count += extent->pages[i]->iov_count + 1u; /* and padding */
+    return count;
+}
+
+static int
+allocate(struct extent_write *extent, varve_error *err)
+{
+    struct env *env = extent->batch->store->env;
+    uint32_t count = extent->header.count;
+
+    extent->buf = env->ops->alloc(env, extent->header.header_bytes, IO_ALIGN_MAX);
+    extent->id_prefixes = env->ops->alloc(env, (size_t)count * ID_PREFIX_BYTES, 1);
+    extent->pieces = env->ops->alloc(env, count_pieces(extent) * sizeof(struct iovec), _Alignof(struct iovec));
+    if (extent->buf == NULL || extent->id_prefixes == NULL || extent->pieces == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory for an extent of %u pages", count);
+    return VARVE_OK;
+}
+
+static void
+add_piece(struct extent_write *extent, const void *base, uint64_t size)
+{
+    if (size > 0)
+        extent->pieces[extent->piece_count++] = (struct iovec){(void *)(uintptr_t)base, (size_t)size};
+}
+
+/* List the extent's image, and fill the header's ids and sizes. */
+static void
+lay_out(struct extent_write *extent)
+{
+    struct extent_header *header = &extent->header;
+    uint32_t align = 1u << header->align_shift;
+    uint64_t bytes = header->header_bytes;
+
+    header->ids = extent_table_ids(extent->buf);
+    header->sums = extent_table_sums(extent->buf, header->count);
+    if (header->sizes != NULL)
+        header->sizes = extent_table_sizes(extent->buf, header->count);
+    add_piece(extent, extent->buf, header->header_bytes);
+    for (uint32_t i = 0; i < header->count; i++) {
+        const varve_page *page = extent->pages[i];
+        uint64_t padded = log_pad(page->size, header->align_shift);
+
+        memcpy(extent_table_ids(extent->buf) + (size_t)i * VARVE_ID_BYTES, page->id.bytes, VARVE_ID_BYTES);
+        memcpy(extent->id_prefixes + (size_t)i * ID_PREFIX_BYTES, page->id.bytes, ID_PREFIX_BYTES);
+        if (header->sizes != NULL)
+            wire_put32(extent_table_sizes(extent->buf, header->count) + (size_t)i * 4, (uint32_t)page->size);
+        if (!page_is_aligned(page, page->size, align))
+            extent->copied = true;
+        for (uint32_t j = 0; j < page->iov_count; j++)
+            add_piece(extent, page->iov[j].iov_base, page->iov[j].iov_len);
+        add_piece(extent, zeros, padded - page->size);
+        extent->payload_bytes += page->size;
+        bytes += padded;
+    }
+    add_piece(extent, zeros, header->extent_bytes - bytes);
+}
+
+static void
+chunk_done(struct io *io)
+{
+    struct chunk *chunk = (struct chunk *)io;
+    struct extent_write *extent = chunk->extent;
+    struct env *env = extent->batch->store->env;
+
+    if (io->result < 0 && extent->rc == 0)
+        extent->rc = io->result;
+    assert(extent->pending > 0);
+    extent->pending--;
+    extent->batch->bytes_in_flight -= chunk->bytes;
+    env_free(env, chunk->bounce);
+    env_free(env, chunk);
+}
+
+/*
+ * Take the next chunk's pieces into iov: at most io_bytes and CHUNK_IOV_MAX of them, ending on an alignment boundary. Returns its bytes
+ * and moves the cursor. All pieces but those of copied extents are multiples of the alignment, so any cut of them is.
+ */
+static uint64_t
+take_pieces(const struct extent_write *extent, struct chunk_cursor *cursor, struct iovec *iov, uint32_t *iov_count)
+{
+    uint64_t limit = extent->batch->store->options.io_bytes;
+    uint64_t bytes = 0;
+
+    *iov_count = 0;
+    while (cursor->piece < extent->piece_count && bytes < limit && (extent->copied || *iov_count < CHUNK_IOV_MAX)) {
+        const struct iovec *piece = &extent->pieces[cursor->piece];
+        uint64_t left = piece->iov_len - cursor->skip;
+        uint64_t part = left < limit - bytes ? left : limit - bytes;
+
+        if (!extent->copied)
+            iov[*iov_count] = (struct iovec){(uint8_t *)piece->iov_base + cursor->skip, (size_t)part};
+        else
+            memcpy((uint8_t *)iov[0].iov_base + bytes, (uint8_t *)piece->iov_base + cursor->skip, (size_t)part);
+        (*iov_count)++;
+        bytes += part;
+        cursor->skip += (size_t)part;
+        if (cursor->skip == piece->iov_len) {
+            cursor->piece++;
+            cursor->skip = 0;
+        }
+    }
+    cursor->offset += bytes;
+    return bytes;
+}
+
+static struct chunk *
+chunk_create(struct extent_write *extent)
+{
+    varve_store *store = extent->batch->store;
+    struct env *env = store->env;
+    size_t iov_max = extent->copied ? 1 : CHUNK_IOV_MAX;
+    struct chunk *chunk = env->ops->alloc(env, sizeof(*chunk) + iov_max * sizeof(struct iovec), _Alignof(struct chunk));
+
+    if (chunk == NULL)
+        return NULL;
+    *chunk = (struct chunk){.extent = extent};
+    if (extent->copied) {
+        chunk->bounce = env->ops->alloc(env, store->options.io_bytes, IO_ALIGN_MAX);
+        if (chunk->bounce == NULL) {
+            env_free(env, chunk);
+            return NULL;
+        }
+        chunk->iov[0].iov_base = chunk->bounce;
+    }
+    return chunk;
+}
+
+/* Submit the chunk at the cursor. */
+static int
+write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
+{
+    struct write_batch *batch = extent->batch;
+    struct chunk *chunk;
+    uint64_t at = cursor->offset;
+    uint32_t iov_count;
+
+    while (batch->bytes_in_flight >= WRITE_BYTES_IN_FLIGHT_MAX)
+        batch->store->env->ops->wait(batch->queue, 1);
+    chunk = chunk_create(extent);
+    if (chunk == NULL)
+        return VARVE_E_NOMEM;
+    chunk->bytes = take_pieces(extent, cursor, chunk->iov, &iov_count);
+    if (extent->copied) {
+        chunk->iov[0].iov_len = (size_t)chunk->bytes;
+        iov_count = 1;
+        COUNT(&batch->store->counters, put_copied_bytes, chunk->bytes);
+    }
+    chunk->io.op = ENV_OP_WRITE;
+    chunk->io.file = extent->reservation.segment->file;
+    chunk->io.iov = chunk->iov;
+    chunk->io.iov_count = iov_count;
+    chunk->io.offset = extent->reservation.offset + at;
+    chunk->io.done = chunk_done;
+    extent->pending++;
+    batch->bytes_in_flight += chunk->bytes;
+    io_submit(batch->queue, &chunk->io);
+    batch->store->env->ops->wait(batch->queue, 0); /* to the device now, while the next pages are checksummed */
+    return VARVE_OK;
+}
+
+/* The cursor after the first chunk, without writing it. */
+static struct chunk_cursor
+skip_first_chunk(const struct extent_write *extent)
+{
+    struct chunk_cursor cursor = {0, 0, 0};
+    uint64_t limit = extent->batch->store->options.io_bytes;
+
+    for (uint32_t taken = 0; cursor.piece < extent->piece_count && cursor.offset < limit; taken++) {
+        const struct iovec *piece = &extent->pieces[cursor.piece];
+        uint64_t part = piece->iov_len - cursor.skip;
+
+        if (!extent->copied && taken == CHUNK_IOV_MAX)
+            break;
+        if (part > limit - cursor.offset)
+            part = limit - cursor.offset;
+        cursor.offset += part;
+        cursor.skip += (size_t)part;
+        if (cursor.skip == piece->iov_len) {
+            cursor.piece++;
+            cursor.skip = 0;
+        }
+    }
+    return cursor;
+}
+
+/* Checksum page after page, and write what is complete. */
+static int
+write_all(struct extent_write *extent)
+{
+    struct extent_header *header = &extent->header;
+    uint64_t ready = header->header_bytes; /* bytes of the image whose pages are checksummed */
+    uint64_t io_bytes = extent->batch->store->options.io_bytes;
+    struct chunk_cursor cursor = skip_first_chunk(extent);
+    struct chunk_cursor first = {0, 0, 0};
+    uint64_t header_end = cursor.offset;
+    int rc = VARVE_OK;
+
+    for (uint32_t i = 0; i < header->count && rc == VARVE_OK; i++) {
+        const varve_page *page = extent->pages[i];
+
+        wire_put64(extent_table_sums(extent->buf, header->count) + (size_t)i * 8,
+                   hash_page(header->ns_id, &page->id, page->iov, page->iov_count, page->size));
+        ready += log_pad(page->size, header->align_shift);
+        while (rc == VARVE_OK && cursor.offset + io_bytes <= ready)
+            rc = write_chunk(extent, &cursor);
+    }
+    while (rc == VARVE_OK && cursor.offset < header->extent_bytes)
+        rc = write_chunk(extent, &cursor);
+    extent_header_encode(header, extent->buf);
+    while (rc == VARVE_OK && first.offset < header_end)
+        rc = write_chunk(extent, &first);
+    return rc;
+}
+
+int
+extent_write_begin(struct write_batch *batch, const struct extent_header *key_part, varve_page **pages, size_t count,
+                   struct extent_write **out, varve_error *err)
+{
+    varve_store *store = batch->store;
+    struct fit fit = {.pages = pages, .count = count, .align_shift = store->align_shift};
+    struct extent_write *extent = env_zalloc(store->env, sizeof(*extent));
+    uint64_t least = log_pad(extent_header_size(1, true, store->align_shift) + pages[0]->size, 12);
+    int rc;
+
+    if (extent == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    extent->batch = batch;
+    extent->pages = pages;
+    rc = log_reserve(store->log, fit_pages, &fit, least, &extent->reservation, err);
+    if (rc != VARVE_OK) {
+        env_free(store->env, extent);
+        return rc;
+    }
+    extent->header = *key_part;
+    extent->header.salt = extent->reservation.segment->salt;
+    extent->header.offset = extent->reservation.offset;
+    extent->header.synced_offset = extent->reservation.synced_offset;
+    extent->header.extent_bytes = extent->reservation.bytes;
+    extent->header.count = (uint32_t)fit.fitting;
+    extent->header.align_shift = store->align_shift;
+    extent->header.page_bytes = (uint32_t)pages[0]->size;
+    extent->header.sizes = fit.uniform ? NULL : zeros; /* set for real in lay_out() */
+    extent->header.header_bytes = extent_header_size(extent->header.count, fit.uniform, store->align_shift);
+    rc = allocate(extent, err);
+    if (rc == VARVE_OK) {
+        lay_out(extent);
+        rc = write_all(extent);
+        if (rc != VARVE_OK)
+            (void)error_set(err, rc, "out of memory writing an extent");
+    }
+    if (rc != VARVE_OK) {
+        while (extent->pending > 0)
+            store->env->ops->wait(batch->queue, 1);
+        log_finish(store->log, &extent->reservation, false, extent->header.ns_id, 0, 0);
+        extent_write_destroy(extent);
+        return rc;
+    }
+    *out = extent;
+    return VARVE_OK;
+}
+
+struct entry
+extent_write_entry(const struct extent_write *extent)
+{
+    const struct extent_header *header = &extent->header;
+
+    return (struct entry){
+        .key = {.ns_id = header->ns_id, .depth = header->depth, .branch = header->branch},
+        .parent_branch = header->parent_branch,
+        .parent_depth = header->parent_depth,
+        .count = header->count,
+        .segment = extent->reservation.segment->number,
+        .offset = header->offset + header->header_bytes,
+        .page_bytes = header->page_bytes,
+        .codec = header->codec,
+        .align_shift = header->align_shift,
+        .ids = extent->id_prefixes,
+        .sums = header->sums,
+        .sizes = header->sizes,
+    };
+}
+
+void
+extent_write_destroy(struct extent_write *extent)
+{
+    struct env *env = extent->batch->store->env;
+
+    assert(extent->pending == 0);
+    env_free(env, extent->buf);
+    env_free(env, extent->id_prefixes);
+    env_free(env, extent->pieces);
+    env_free(env, extent);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The statistics that are computed when they are asked for. */
+#include <string.h>
+
+#include "store/store.h"
+
+static void
+add_segment(void *arg, const struct segment *segment)
+{
+    struct gauges *out = arg;
+
+    out->segments++;
+    out->segment_bytes += segment->bytes;
+}
+
+void
+store_gauges(varve_store *store, struct gauges *out)
+{
+    struct index_stats stats;
+
+    index_stats_get(store->index, &stats);
+    log_for_each(store->log, add_segment, out);
+    out->capacity_bytes = store->options.capacity;
+    out->disk_bytes = space_used(store);
+    mutex_lock(&store->namespace_lock);
+    out->namespaces = store->namespace_count;
+    mutex_unlock(&store->namespace_lock);
+    out->levels = stats.levels;
+    out->runs = stats.runs;
+    out->run_pages = stats.run_pages;
+    out->run_entries = stats.run_entries;
+    out->run_bytes = stats.run_bytes;
+    out->memtable_pages = stats.memtable_pages;
+    out->index_memory_bytes = stats.memory_bytes;
+    out->locator_bytes = stats.locator_bytes;
+    out->block_cache_bytes = stats.block_cache_bytes;
+    out->block_cache_hits = stats.block_cache_hits;
+    out->block_cache_misses = stats.block_cache_misses;
+    out->index_lookups = stats.lookups;
+    out->locator_hits = stats.locator_hits;
+    out->locator_false_hits = stats.locator_false_hits;
+    out->index_flushes = stats.flushes;
+    out->index_merges = stats.merges;
+    out->index_entries_merged = stats.entries_merged;
+    out->index_entries_dropped = stats.entries_dropped;
+    out->index_bytes_flushed = stats.bytes_flushed;
+    out->index_bytes_merged = stats.bytes_merged;
+    out->index_bytes_written = stats.bytes_flushed + stats.bytes_merged;
+    out->index_blocks_corrupt = stats.blocks_corrupt;
+    out->index_read_errors = stats.read_errors;
+    out->read_only = atomic_load_explicit(&store->read_only, memory_order_acquire);
+    out->io_engine_uring = strcmp(store->env->name, "uring") == 0;
+    out->direct_io = store->env->direct_io;
+    out->read_bandwidth_bytes_s = atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed);
+    out->read_latency_us = atomic_load_explicit(&store->read_latency_ns, memory_order_relaxed) / 1000;
+}

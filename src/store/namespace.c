@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Namespaces. The index knows a namespace by a number; clearing it gives the name a new number, so everything under the old one is
+ * a miss at once, and merges and drops take it away.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "store/store.h"
+
+/* A namespace in memory. Its place in the array is taken by namespace_add(). */
+static varve_namespace *
+namespace_create(varve_store *store, const char *name, uint32_t ns_id, uint32_t element_type, uint64_t page_bytes_hint)
+{
+    size_t size = strlen(name) + 1;
+    varve_namespace *ns = env_zalloc(store->env, sizeof(*ns) + size);
+
+    if (ns == NULL)
+        return NULL;
+    ns->store = store;
+    ns->name = (char *)(ns + 1);
+    memcpy(ns->name, name, size);
+    atomic_init(&ns->ns_id, ns_id);
+    ns->element_type = element_type;
+    ns->page_bytes_hint = page_bytes_hint;
+    return ns;
+}
+
+static int
+namespace_add(varve_store *store, varve_namespace *ns)
+{
+    int rc = VARVE_OK;
+
+    mutex_lock(&store->namespace_lock);
+    if (store->namespace_count == store->namespace_capacity) {
+        size_t capacity = store->namespace_capacity == 0 ? 8 : store->namespace_capacity * 2;
+        varve_namespace **grown = env_zalloc(store->env, capacity * sizeof(varve_namespace *));
+
+        if (grown == NULL) {
+            rc = VARVE_E_NOMEM;
+        } else {
+            if (store->namespace_count > 0)
+                memcpy(grown, store->namespaces, store->namespace_count * sizeof(varve_namespace *));
+            env_free(store->env, store->namespaces);
+            store->namespaces = grown;
+            store->namespace_capacity = capacity;
+        }
+    }
+    if (rc == VARVE_OK)
+        store->namespaces[store->namespace_count++] = ns;
+    mutex_unlock(&store->namespace_lock);
+    return rc;
+}
+
+int
+namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err)
+{
+    store->next_ns_id = state->next_ns_id;
+    for (size_t i = 0; i < state->namespace_count; i++) {
+        const struct state_namespace *from = &state->namespaces[i];
+        varve_namespace *ns =
+            namespace_create(store, from->name, from->ns_id, from->element_type, from->page_bytes_hint);
+
+        if (ns == NULL || namespace_add(store, ns) != VARVE_OK) {
+            env_free(store->env, ns);
+            return error_set(err, VARVE_E_NOMEM, "out of memory opening namespaces");
+        }
+    }
+    return VARVE_OK;
+}
+
+void
+namespaces_free(varve_store *store)
+{
+    for (size_t i = 0; i < store->namespace_count; i++)
+        env_free(store->env, store->namespaces[i]);
+    env_free(store->env, store->namespaces);
+}
+
+static varve_namespace *
+find_by_name(varve_store *store, const char *name)
+{
+    varve_namespace *found = NULL;
+
+    mutex_lock(&store->namespace_lock);
+    for (size_t i = 0; i < store->namespace_count && found == NULL; i++) {
+        if (strcmp(store->namespaces[i]->name, name) == 0)
+            found = store->namespaces[i];
+    }
+    mutex_unlock(&store->namespace_lock);
+    return found;
+}
+
+static varve_namespace *
+find_by_id(varve_store *store, uint32_t ns_id)
+{
+    varve_namespace *found = NULL;
+
+    mutex_lock(&store->namespace_lock);
+    for (size_t i = 0; i < store->namespace_count && found == NULL; i++) {
+        if (atomic_load_explicit(&store->namespaces[i]->ns_id, memory_order_acquire) == ns_id)
+            found = store->namespaces[i];
+    }
+    mutex_unlock(&store->namespace_lock);
+    return found;
+}
+
+bool
+namespace_live(varve_store *store, uint32_t ns_id)
+{
+    return find_by_id(store, ns_id) != NULL;
+}
+
+const char *
+namespace_name(varve_store *store, uint32_t ns_id)
+{
+    const varve_namespace *ns = find_by_id(store, ns_id);
+
+    return ns == NULL ? NULL : ns->name;
+}
+
+/* Tell the manifest that the name now means ns_id, durably. */
+static int
+commit_namespace(varve_store *store, const varve_namespace *ns, uint32_t ns_id, varve_error *err)
+{
+    struct manifest_item item = {.kind = MANIFEST_NAMESPACE};
+
+    item.u.ns.ns_id = ns_id;
+    item.u.ns.element_type = ns->element_type;
+    item.u.ns.page_bytes_hint = ns->page_bytes_hint;
+    item.u.ns.name = ns->name;
+    item.u.ns.name_size = (uint32_t)strlen(ns->name);
+    return store_commit(store, &item, 1, true, err);
+}
+
+/* Make the namespace; namespace_change is held. */
+static int
+make_namespace(varve_store *store, const char *name, const varve_namespace_attributes *attributes,
+               varve_namespace **out, varve_error *err)
+{
+    varve_namespace_attributes given = VARVE_NAMESPACE_ATTRIBUTES_INIT;
+    varve_namespace *ns;
+    int rc;
+
+    if (attributes != NULL)
+        memcpy(&given, attributes, attributes->struct_size < sizeof(given) ? attributes->struct_size : sizeof(given));
+    rc = store_writable(store, err);
+    if (rc != VARVE_OK)
+        return rc;
+    ns = namespace_create(store, name, store->next_ns_id, given.element_type, given.page_bytes_hint);
+    if (ns == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    rc = commit_namespace(store, ns, store->next_ns_id, err);
+    if (rc == VARVE_OK) {
+        store->next_ns_id++;
+        rc = namespace_add(store, ns);
+        if (rc != VARVE_OK)
+            (void)error_set(err, rc, "out of memory");
+    }
+    if (rc != VARVE_OK) {
+        env_free(store->env, ns);
+        return rc;
+    }
+    *out = ns;
+    return VARVE_OK;
+}
+
+int
+varve_namespace_open(varve_store *store, const char *name, const varve_namespace_attributes *attributes,
+                     varve_namespace **out, varve_error *err)
+{
+    int rc = VARVE_OK;
+
+    if (store == NULL || name == NULL || out == NULL)
+        return error_set(err, VARVE_E_ARG, "varve_namespace_open: store, name and out must be given");
+    if (*name == '\0' || strlen(name) > VARVE_NAMESPACE_NAME_MAX)
+        return error_set(err, VARVE_E_ARG, "a namespace's name has 1 to %d bytes", VARVE_NAMESPACE_NAME_MAX);
+    if (attributes != NULL &&
+        (attributes->struct_size < sizeof(uint32_t) * 2 || attributes->element_type > VARVE_ELEMENT_FP8))
+        return error_set(err, VARVE_E_ARG, "namespace attributes: use VARVE_NAMESPACE_ATTRIBUTES_INIT");
+    *out = find_by_name(store, name);
+    if (*out != NULL)
+        return VARVE_OK;
+    mutex_lock(&store->namespace_change);
+    *out = find_by_name(store, name);
+    if (*out == NULL)
+        rc = make_namespace(store, name, attributes, out, err);
+    mutex_unlock(&store->namespace_change);
+    return rc;
+}
+
+int
+varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
+{
+    int rc;
+
+    if (store == NULL || ns == NULL || ns->store != store)
+        return error_set(err, VARVE_E_ARG, "varve_namespace_clear: a store and one of its namespaces must be given");
+    rc = store_writable(store, err);
+    if (rc != VARVE_OK)
+        return rc;
+    mutex_lock(&store->namespace_change);
+    rc = commit_namespace(store, ns, store->next_ns_id, err);
+    if (rc == VARVE_OK) {
+        atomic_store_explicit(&ns->ns_id, store->next_ns_id, memory_order_release);
+        store->next_ns_id++;
+    }
+    mutex_unlock(&store->namespace_change);
+    if (rc == VARVE_OK) {
+        COUNT(&store->counters, namespace_clears, 1);
+        store_wake_background(store);
+    }
+    return rc;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h - the store: owns the environment, the log, the index and the manifest, and ties them together.
+ *
+ *   store.c      open and close         recover.c   replay of the log
+ *   write.c      put                    extent_write.c  one extent on its way to the log
+ *   read.c       get                    walk.c      probe, exists, touch, remove
+ *   tick.c       background work        space.c     capacity
+ *   namespace.c  namespaces             check.c     index against log
+ *
+ * Locks, in the order they may be taken: sync_lock (log), manifest lock | write_lock > log lock > namespace lock; space lock and
+ * background lock are leaves. docs/locking.md.
+ */
+#ifndef VARVE_STORE_STORE_H
+#define VARVE_STORE_STORE_H
+
+#include <stdatomic.h>
+
+#include "api/options.h"
+#include "api/stats.h"
+#include "base/lock.h"
+#include "env/io.h"
+#include "index/index.h"
+#include "log/log.h"
+#include "manifest/manifest.h"
+
+#define TIP_SLOTS 4096 /* branches whose next free depth is remembered: a few times the puts that can be in flight */
+
+struct varve_namespace {
+    varve_store *store;
+    char *name;
+    _Atomic uint32_t ns_id; /* changes when the namespace is cleared */
+    uint32_t element_type;
+    uint64_t page_bytes_hint;
+};
+
+/* The next depth of a branch that puts in flight have not taken; the index knows only what was inserted. */
+struct branch_tip {
+    uint32_t ns_id;
+    uint32_t next_depth;
+    uint64_t branch; /* 0: empty slot */
+};
+
+/* Bytes of the directory, against capacity. */
+struct space {
+    struct mutex lock;
+    struct cond returned; /* some came back */
+    uint64_t capacity;
+    uint64_t used;
+    uint64_t returning; /* of dropped segments that still have readers: part of used */
+};
+
+/* The background thread and those who wait for it. */
+struct background {
+    pthread_t thread;
+    bool running; /* the thread was started */
+    struct mutex lock;
+    struct cond wake;     /* there may be work, or stop */
+    struct cond progress; /* a slice of work ended */
+    bool stop;
+    bool work;
+    uint64_t slices; /* ended so far */
+};
+
+struct varve_store {
+    struct env *env;
+    struct io_queue_pool *pool;
+    struct varve_options options; /* as opened; live ones change under background.lock */
+    struct env_file *lock_file;
+    struct log *log;
+    struct index *index;
+    struct manifest *manifest;
+    struct counters counters;
+    struct space space;
+    struct background background;
+    uint8_t store_id[16];
+    uint64_t segment_bytes;
+    uint64_t page_bytes_max; /* what fits in a segment of its own, under this capacity */
+    uint8_t align_shift;
+    atomic_bool read_only; /* a sync or a manifest write failed */
+
+    struct mutex write_lock; /* inserts and rotations; branches */
+    uint64_t next_branch;
+    uint64_t active_extents; /* in the active memtable: bounds the replay */
+    struct branch_tip tips[TIP_SLOTS];
+    struct log_mark *marks; /* of frozen memtables */
+    bool recovering;        /* the memtable does not hold all of the log yet */
+
+    struct mutex namespace_change; /* one creation or clear at a time; held across the manifest's I/O */
+    struct mutex namespace_lock;   /* the array */
+    varve_namespace **namespaces;
+    size_t namespace_count, namespace_capacity;
+    uint32_t next_ns_id; /* namespace_change */
+
+    _Atomic uint64_t last_sync_ns;
+    _Atomic uint64_t read_bandwidth;  /* bytes/s, EWMA of batches that read 1 MiB or more; 0 unknown */
+    _Atomic uint64_t read_latency_ns; /* EWMA of batches that read less */
+};
+
+/*
+ * Open a store in env, which it takes over on success (varve_close() destroys it); on failure it stays the caller's.
+ */
+int store_open(struct env *env, const varve_options *options, varve_store **out, varve_error *err);
+
+/*
+ * Free the store as if the process had died: no sync, no flush, nothing written. For tests of recovery.
+ */
+void store_abandon(varve_store *store);
+
+/* store.c: what write paths ask first. */
+int store_writable(varve_store *store, varve_error *err);
+/* No more writes: durability can not be promised any longer. */
+void store_fail(varve_store *store);
+int store_commit(varve_store *store, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
+
+/* tick.c */
+/* One slice of background work. True: there may be more. One thread at a time. */
+bool store_tick(varve_store *store);
+/* Wait, or work, until the index can take more. VARVE_OK, or why it can not. */
+int store_wait_for_room(varve_store *store, varve_error *err);
+void store_wake_background(varve_store *store);
+int store_start_background(varve_store *store, varve_error *err);
+void store_stop_background(varve_store *store);
+/* Freeze the active memtable. write_lock held. */
+int store_rotate(varve_store *store);
+/* Enough time, or bytes, since the last sync? */
+bool store_sync_due(varve_store *store);
+/* Sync everything acknowledged. */
+int store_sync(varve_store *store, varve_error *err);
+
+/* space.c */
+void space_init(struct space *space, uint64_t capacity);
+void space_deinit(struct space *space);
+/* Take bytes, dropping segments while there are too few. VARVE_OK or VARVE_E_NOSPC. */
+int space_take(varve_store *store, uint64_t bytes, varve_error *err);
+/* Count bytes that are there already (recovery, the manifest), whatever the capacity. */
+void space_count(varve_store *store, uint64_t bytes);
+void space_give_back(varve_store *store, uint64_t bytes);
+void space_segment_gone(varve_store *store, uint64_t bytes);
+uint64_t space_used(varve_store *store);
+/* Drop one segment. VARVE_OK, VARVE_MISS (none can be), or why the drop could not be made durable. */
+int space_drop_segment(varve_store *store, varve_error *err);
+/* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */
+int space_drop_spare(varve_store *store, varve_error *err);
+/* Less room left than the next segment and run will want? */
+bool space_is_short(varve_store *store);
+
+/* recover.c: in this order. */
+struct recovery;
+/*
+ * Bring *state up to what the directory holds: take in segments that are newer than the manifest, leave out missing ones, find the extents
+ * that no run covers, seal every segment.
+ */
+int recovery_scan(varve_store *store, struct manifest_state *state, struct recovery **out, varve_error *err);
+/* With log, index and manifest in place: insert the extents found. */
+int recovery_replay(struct recovery *recovery, varve_error *err);
+void recovery_free(varve_store *store, struct recovery *recovery);
+/* Remove files of the store that the manifest does not name. */
+void recovery_sweep(varve_store *store);
+
+/* namespace.c */
+int namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err);
+void namespaces_free(varve_store *store);
+bool namespace_live(varve_store *store, uint32_t ns_id);
+/* The name of a live namespace id, or NULL. Valid as long as the store. */
+const char *namespace_name(varve_store *store, uint32_t ns_id);
+
+/* write.c */
+/* Insert an extent into the memtable, rotating when it is full. write_lock held. */
+int store_insert(varve_store *store, const struct entry *entry);
+
+/* walk.c */
+/* Forget one stored copy of a page, in memory at once and for good with the next sync. */
+int store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err);
+
+/* read.c: estimates */
+uint64_t store_estimate_us(const varve_store *store, uint64_t bytes);
+
+/* gauges of varve_stats_get() */
+void store_gauges(varve_store *store, struct gauges *out);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that look pages up without moving them: probe, exists, touch, remove. */
+#include <string.h>
+
+#include "base/error.h"
+#include "store/pages.h"
+#include "store/store.h"
+
+/* A lookup of many ids of one namespace, on one snapshot. */
+struct walk {
+    varve_store *store;
+    struct index_view *view;
+    struct index_cursor cursor;
+    uint32_t ns_id;
+    uint64_t stamps;  /* of the chain: log_stamps() */
+    uint64_t touched; /* the segment touched last: neighbours share one */
+};
+
+static void
+walk_begin(struct walk *walk, varve_store *store, varve_namespace *ns)
+{
+    walk->store = store;
+    walk->ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
+    walk->view = index_view_acquire(store->index);
+    walk->touched = 0;
+    index_cursor_init(&walk->cursor, walk->view);
+}
+
+static void
+walk_end(struct walk *walk)
+{
+    index_cursor_deinit(&walk->cursor);
+    index_view_release(walk->view);
+}
+
+static bool
+walk_find(struct walk *walk, const varve_id *id, struct location *location)
+{
+    return index_cursor_find(&walk->cursor, walk->ns_id, id, location);
+}
+
+static void
+walk_touch(struct walk *walk, const struct location *location, size_t index)
+{
+    if (location->segment != walk->touched)
+        log_touch(walk->store->log, location->segment, walk->stamps - index);
+    walk->touched = location->segment;
+}
+
+static bool
+follows(const struct location *location, const struct location *before)
+{
+    return location->segment == before->segment && location->offset >= before->offset + before->size &&
+           location->offset - before->offset - before->size < LOG_BLOCK_BYTES;
+}
+
+int64_t
+varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_estimate *estimate,
+            varve_error *err)
+{
+    struct location location, before = {.segment = 0};
+    struct walk walk;
+    uint64_t bytes = 0;
+    uint32_t extents = 0;
+    size_t found;
+    int rc = pages_check_call(store, ns, ids, count, err);
+
+    if (rc == VARVE_OK && estimate != NULL && estimate->struct_size < sizeof(*estimate))
+        rc = error_set(err, VARVE_E_ARG, "varve_estimate: use VARVE_ESTIMATE_INIT");
+    if (rc != VARVE_OK)
+        return rc;
+    walk_begin(&walk, store, ns);
+    walk.stamps = log_stamps(store->log, count);
+    for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
+        walk_touch(&walk, &location, found);
+        if (estimate == NULL)
+            continue;
+        bytes += location.size;
+        extents += !follows(&location, &before);
+        before = location;
+        if (estimate->prefix_bytes != NULL)
+            estimate->prefix_bytes[found] = bytes;
+        if (estimate->prefix_time_us != NULL)
+            estimate->prefix_time_us[found] = store_estimate_us(store, bytes);
+    }
+    walk_end(&walk);
+    if (estimate != NULL)
+        estimate->extents = extents;
+    COUNT(&store->counters, probe_calls, 1);
+    COUNT(&store->counters, probe_pages, count);
+    COUNT(&store->counters, probe_hits, found);
+    return (int64_t)found;
+}
+
+int
+varve_exists_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, uint8_t *exists,
+                   varve_error *err)
+{
+    struct location location;
+    struct walk walk;
+    int rc = pages_check_call(store, ns, ids, count, err);
+
+    if (rc == VARVE_OK && exists == NULL)
+        rc = error_set(err, VARVE_E_ARG, "varve_exists_batch: exists must be given");
+    if (rc != VARVE_OK)
+        return rc;
+    walk_begin(&walk, store, ns);
+    for (size_t i = 0; i < count; i++)
+        exists[i] = walk_find(&walk, &ids[i], &location);
+    walk_end(&walk);
+    COUNT(&store->counters, exists_pages, count);
+    return VARVE_OK;
+}
+
+int64_t
+varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
+{
+    struct location location;
+    struct walk walk;
+    int64_t found = 0;
+    int rc = pages_check_call(store, ns, ids, count, err);
+
+    if (rc != VARVE_OK)
+        return rc;
+    walk_begin(&walk, store, ns);
+    walk.stamps = log_stamps(store->log, count);
+    for (size_t i = 0; i < count; i++) {
+        if (walk_find(&walk, &ids[i], &location)) {
+            walk_touch(&walk, &location, i);
+            found++;
+        }
+    }
+    walk_end(&walk);
+    COUNT(&store->counters, touch_pages, (uint64_t)found);
+    return found;
+}
+
+/* Forget one copy of a page: in memory at once, and in the edit that makes it last. */
+static int
+remove_one(varve_store *store, const varve_id *id, const struct location *location, struct manifest_item *item)
+{
+    int rc = log_remove_page(store->log, location->segment, location->offset, id->bytes);
+
+    *item = (struct manifest_item){.kind = MANIFEST_PAGE_REMOVE};
+    item->u.segment.number = location->segment;
+    item->u.segment.offset = location->offset;
+    memcpy(item->u.segment.id_prefix, id->bytes, ID_PREFIX_BYTES);
+    return rc == VARVE_MISS ? VARVE_OK : rc; /* its segment was dropped meanwhile: gone as well */
+}
+
+int
+store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
+{
+    struct manifest_item item;
+    int rc = remove_one(store, id, location, &item);
+
+    if (rc != VARVE_OK)
+        return error_set(err, rc, "out of memory removing a page");
+    return store_commit(store, &item, 1, false, err);
+}
+
+int64_t
+varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
+{
+    struct location location;
+    struct walk walk;
+    int64_t removed = 0;
+    int rc = pages_check_call(store, ns, ids, count, err);
+
+    if (rc == VARVE_OK)
+        rc = store_writable(store, err);
+    if (rc != VARVE_OK)
+        return rc;
+    walk_begin(&walk, store, ns);
+    for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
+        bool found = false;
+
+        /* A race of two puts may have stored it twice. */
+        while (rc == VARVE_OK && walk_find(&walk, &ids[i], &location)) {
+            rc = store_forget(store, &ids[i], &location, err);
+            found = true;
+            index_cursor_deinit(&walk.cursor); /* it remembers that the segment had no removals */
+            index_cursor_init(&walk.cursor, walk.view);
+        }
+        removed += found;
+    }
+    walk_end(&walk);
+    COUNT(&store->counters, remove_pages, (uint64_t)removed);
+    return rc == VARVE_OK ? removed : rc;
+}

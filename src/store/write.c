@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Put: leave out what is stored already, give every run of new pages its place on a branch, write it as extents, insert those into the
+ * index. No lock is held while anything is written.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "store/extent_write.h"
+#include "store/pages.h"
+
+/* Extents in one memtable, at most: each costs a read of its header when the store is opened after a crash. */
+#define ACTIVE_EXTENTS_MAX 4096
+
+#define LOG_WAIT_MS 10 /* for other puts' writes, before asking again */
+
+#define STATUS_TODO 2 /* in pages[].status while the put runs: to be written */
+
+/* One varve_put_batch(). */
+struct put {
+    varve_store *store;
+    varve_page *pages;
+    size_t count;
+    uint32_t ns_id;
+    struct write_batch batch;
+    varve_page **todo;  /* pages to write, in order, as groups */
+    uint64_t stamps;    /* the first page's; the page at index i has stamps - i */
+    struct key *places; /* count: where a page that is stored lies; branch 0: not known */
+    struct extent_write *extents, **extents_end;
+};
+
+int
+store_insert(varve_store *store, const struct entry *entry)
+{
+    int rc = VARVE_OK;
+
+    if (!index_has_room(store->index, entry->count) || store->active_extents >= ACTIVE_EXTENTS_MAX)
+        rc = store_rotate(store);
+    if (rc == VARVE_OK)
+        rc = index_insert(store->index, entry);
+    if (rc == VARVE_OK)
+        store->active_extents++;
+    return rc;
+}
+
+/* Give every page a status or STATUS_TODO, and its size. */
+static void
+check_pages(struct put *put)
+{
+    for (size_t i = 0; i < put->count; i++) {
+        varve_page *page = &put->pages[i];
+
+        if (!page_buffer_bytes(page, &page->size) || page->size > VARVE_PAGE_BYTES_MAX)
+            page->status = VARVE_E_ARG;
+        else if (page->size > put->store->page_bytes_max)
+            page->status = VARVE_E_NOSPC;
+        else
+            page->status = STATUS_TODO;
+    }
+}
+
+/* The second and later occurrences of an id in the batch count as stored already, if the first is stored. */
+static int
+find_repeats(struct put *put, uint32_t *first_of)
+{
+    struct env *env = put->store->env;
+    size_t slots = 2;
+    uint32_t *table;
+
+    while (slots < put->count * 2)
+        slots *= 2;
+    table = env_zalloc(env, slots * sizeof(table[0])); /* page index + 1 */
+    if (table == NULL)
+        return VARVE_E_NOMEM;
+    for (size_t i = 0; i < put->count; i++) {
+        size_t slot = (size_t)hash_id(put->ns_id, put->pages[i].id.bytes) & (slots - 1);
+
+        first_of[i] = (uint32_t)i;
+        if (put->pages[i].status != STATUS_TODO)
+            continue;
+        while (table[slot] != 0 &&
+               memcmp(put->pages[table[slot] - 1].id.bytes, put->pages[i].id.bytes, VARVE_ID_BYTES) != 0)
+            slot = (slot + 1) & (slots - 1);
+        if (table[slot] == 0)
+            table[slot] = (uint32_t)i + 1;
+        else
+            first_of[i] = table[slot] - 1;
+    }
+    env_free(env, table);
+    return VARVE_OK;
+}
+
+/* Find what is stored: status OK, place known, segment touched. */
+static void
+find_stored(struct put *put, struct index_view *view)
+{
+    struct index_cursor cursor;
+    struct location location;
+    uint64_t touched = 0;
+
+    index_cursor_init(&cursor, view);
+    for (size_t i = 0; i < put->count; i++) {
+        if (put->pages[i].status != STATUS_TODO ||
+            !index_cursor_find(&cursor, put->ns_id, &put->pages[i].id, &location))
+            continue;
+        put->pages[i].status = VARVE_OK;
+        put->places[i] = location.key;
+        if (location.segment != touched)
+            log_touch(put->store->log, location.segment, put->stamps - i);
+        touched = location.segment;
+        COUNT(&put->store->counters, put_duplicates, 1);
+    }
+    index_cursor_deinit(&cursor);
+}
+
+static struct branch_tip *
+tip_slot(varve_store *store, uint32_t ns_id, uint64_t branch)
+{
+    return &store->tips[(branch * 0x9e3779b97f4a7c15u + ns_id) >> 52 & (TIP_SLOTS - 1)];
+}
+
+/*
+ * Give a run of `count` new pages after `parent` (branch 0: none, or unknown) its place: the parent's branch if the slot after
+ * the parent is free, else a new branch.
+ */
+static struct key
+assign_place(struct put *put, struct index_view *view, const struct key *parent, uint32_t count, bool *begins_branch)
+{
+    varve_store *store = put->store;
+    struct key place = {.ns_id = put->ns_id};
+    struct branch_tip *tip;
+    bool goes_on = false;
+
+    if (parent->branch != 0) {
+        place.branch = parent->branch;
+        place.depth = parent->depth + 1;
+        goes_on = !index_slot_taken(view, &place);
+    }
+    mutex_lock(&store->write_lock);
+    if (goes_on) {
+        tip = tip_slot(store, put->ns_id, place.branch);
+        /* A put in flight may have taken the slot after the view was made. */
+        if (tip->branch == place.branch && tip->ns_id == put->ns_id && tip->next_depth > place.depth)
+            goes_on = false;
+    }
+    if (!goes_on)
+        place.branch = store->next_branch++;
+    tip = tip_slot(store, put->ns_id, place.branch);
+    *tip = (struct branch_tip){.ns_id = put->ns_id, .next_depth = place.depth + count, .branch = place.branch};
+    mutex_unlock(&store->write_lock);
+    *begins_branch = !goes_on;
+    return place;
+}
+
+/* Make a written extent part of the index. Its reservation ends, whatever happens. */
+static int
+insert_extent(varve_store *store, struct extent_write *extent)
+{
+    int rc = VARVE_OK;
+    struct entry entry;
+    bool inserted;
+
+    if (extent->rc < 0)
+        rc = error_os(NULL, extent->rc, "write");
+    mutex_lock(&store->write_lock);
+    if (rc == VARVE_OK) {
+        entry = extent_write_entry(extent);
+        rc = store_insert(store, &entry);
+    }
+    inserted = rc == VARVE_OK;
+    if (inserted)
+        log_touch(store->log, entry.segment, extent->stamp);
+    log_finish(store->log, &extent->reservation, inserted, extent->header.ns_id, extent->header.count,
+               extent->payload_bytes);
+    mutex_unlock(&store->write_lock);
+    return rc;
+}
+
+/* Wait for the extents and insert them, in order. */
+static void
+finish_extents(struct put *put)
+{
+    varve_store *store = put->store;
+    struct extent_write *next;
+
+    io_drain(put->batch.queue);
+    for (struct extent_write *extent = put->extents; extent != NULL; extent = next) {
+        int rc = insert_extent(store, extent);
+
+        next = extent->next;
+        for (uint32_t i = 0; i < extent->header.count; i++)
+            extent->pages[i]->status = rc;
+        if (rc == VARVE_OK) {
+            COUNT(&store->counters, put_pages, extent->header.count);
+            COUNT(&store->counters, put_bytes, extent->payload_bytes);
+            COUNT(&store->counters, extents_written, 1);
+            COUNT(&store->counters, log_bytes_written, extent->header.extent_bytes);
+        }
+        extent_write_destroy(extent);
+    }
+    put->extents = NULL;
+    put->extents_end = &put->extents;
+}
+
+/*
+ * Begin one extent. When the log is out of room because of writes in flight, this put's own are finished first, so that no put waits
+ * for itself.
+ */
+static int
+begin_extent(struct put *put, const struct extent_header *key_part, varve_page **pages, size_t count)
+{
+    struct extent_write *extent;
+    int rc;
+
+    for (;;) {
+        rc = extent_write_begin(&put->batch, key_part, pages, count, &extent, NULL);
+        if (rc == VARVE_OK) {
+            extent->stamp = put->stamps - (uint64_t)(pages[0] - put->pages);
+            *put->extents_end = extent;
+            put->extents_end = &extent->next;
+            return (int)extent->header.count;
+        }
+        if ((rc == VARVE_MISS || rc == VARVE_E_NOSPC) && put->extents != NULL)
+            finish_extents(put);
+        else if (rc == VARVE_MISS)
+            log_wait(put->store->log, LOG_WAIT_MS);
+        else
+            return rc;
+    }
+}
+
+/* Write one run of new pages as extents. A failure is the status of the pages from there on. */
+static void
+write_group(struct put *put, struct index_view *view, const struct key *parent, varve_page **pages, size_t count)
+{
+    struct extent_header key_part = {.ns_id = put->ns_id};
+    bool begins_branch;
+    struct key place = assign_place(put, view, parent, (uint32_t)count, &begins_branch);
+
+    key_part.branch = place.branch;
+    key_part.depth = place.depth;
+    if (begins_branch && parent->branch != 0) {
+        key_part.parent_branch = parent->branch;
+        key_part.parent_depth = parent->depth;
+    }
+    while (count > 0) {
+        int begun = begin_extent(put, &key_part, pages, count);
+
+        if (begun < 0) {
+            for (size_t i = 0; i < count; i++)
+                pages[i]->status = begun;
+            return;
+        }
+        pages += begun;
+        count -= (size_t)begun;
+        key_part.depth += (uint32_t)begun;
+        key_part.parent_branch = 0;
+    }
+}
+
+/* Write each maximal run of new pages; the parent of a run is the stored page before it, if that is known. */
+static void
+write_groups(struct put *put, struct index_view *view, const varve_id *parent_id)
+{
+    struct key parent = {0, 0, 0};
+    size_t i = 0, todo = 0;
+
+    if (parent_id != NULL && put->pages[0].status == STATUS_TODO) {
+        struct index_cursor cursor;
+        struct location location;
+
+        index_cursor_init(&cursor, view);
+        if (index_cursor_find(&cursor, put->ns_id, parent_id, &location)) {
+            parent = location.key;
+            put->stamps = log_touched(put->store->log, location.segment) - 1; /* below all its ancestors */
+        }
+        index_cursor_deinit(&cursor);
+    }
+    while (i < put->count) {
+        size_t first = todo;
+
+        if (put->pages[i].status != STATUS_TODO) {
+            parent = put->places[i];
+            i++;
+            continue;
+        }
+        while (i < put->count && put->pages[i].status == STATUS_TODO)
+            put->todo[todo++] = &put->pages[i++];
+        write_group(put, view, &parent, put->todo + first, todo - first);
+    }
+}
+
+static int
+run_put(struct put *put, const varve_id *parent, varve_error *err)
+{
+    varve_store *store = put->store;
+    struct env *env = store->env;
+    uint32_t *first_of = env->ops->alloc(env, put->count * sizeof(first_of[0]), _Alignof(uint32_t));
+    struct index_view *view;
+    int rc = VARVE_OK;
+
+    put->todo = env->ops->alloc(env, put->count * sizeof(varve_page *), _Alignof(varve_page *));
+    put->places = env_zalloc(env, put->count * sizeof(put->places[0]));
+    if (first_of == NULL || put->todo == NULL || put->places == NULL)
+        rc = VARVE_E_NOMEM;
+    if (rc == VARVE_OK)
+        rc = find_repeats(put, first_of);
+    if (rc == VARVE_OK) {
+        for (size_t i = 0; i < put->count; i++) {
+            if (first_of[i] != i)
+                put->pages[i].status = VARVE_OK; /* settled below */
+        }
+        view = index_view_acquire(store->index);
+        find_stored(put, view);
+        write_groups(put, view, parent);
+        index_view_release(view);
+        finish_extents(put);
+        for (size_t i = 0; i < put->count; i++) {
+            if (first_of[i] == i)
+                continue;
+            put->pages[i].status = put->pages[first_of[i]].status;
+            COUNT(&store->counters, put_duplicates, 1);
+        }
+    }
+    env_free(env, first_of);
+    env_free(env, put->todo);
+    env_free(env, put->places);
+    return rc == VARVE_OK ? rc : error_set(err, rc, "out of memory for a batch of %zu pages", put->count);
+}
+
+/* A page that failed must not look stored to the pages behind it; count them. */
+static void
+count_errors(struct put *put)
+{
+    for (size_t i = 0; i < put->count; i++) {
+        assert(put->pages[i].status != STATUS_TODO);
+        if (put->pages[i].status < 0)
+            COUNT(&put->store->counters, put_errors, 1);
+    }
+}
+
+static void
+fail_all(varve_page *pages, size_t count, int status)
+{
+    for (size_t i = 0; i < count; i++)
+        pages[i].status = status;
+}
+
+int
+varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, varve_page *pages, size_t count,
+                unsigned flags, varve_error *err)
+{
+    struct put put = {.store = store, .pages = pages, .count = count};
+    int rc;
+
+    rc = pages_check_call(store, ns, pages, count, err);
+    if (rc == VARVE_OK && (flags & ~(unsigned)VARVE_PUT_SYNC) != 0)
+        rc = error_set(err, VARVE_E_ARG, "unknown put flags 0x%x", flags);
+    if (rc != VARVE_OK)
+        return rc;
+    COUNT(&store->counters, put_calls, 1);
+    put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
+    put.extents_end = &put.extents;
+    put.stamps = log_stamps(store->log, count);
+    put.batch.store = store;
+    check_pages(&put);
+    rc = store_writable(store, NULL);
+    if (rc == VARVE_OK)
+        rc = store_wait_for_room(store, NULL);
+    if (rc == VARVE_OK) {
+        rc = io_queue_acquire(store->pool, &put.batch.queue);
+        if (rc < 0)
+            rc = error_os(NULL, rc, "open an I/O queue");
+    }
+    if (rc != VARVE_OK) { /* nothing can be stored now: say so page by page */
+        fail_all(pages, count, rc);
+        count_errors(&put);
+        return VARVE_OK;
+    }
+    rc = run_put(&put, parent, err);
+    io_queue_release(store->pool, put.batch.queue);
+    if (rc != VARVE_OK)
+        fail_all(pages, count, rc);
+    else if ((flags & VARVE_PUT_SYNC) != 0 && (rc = store_sync(store, NULL)) != VARVE_OK)
+        fail_all(pages, count, rc); /* stored, but not as durably as was asked for */
+    count_errors(&put);
+    if (log_has_work(store->log) || store_sync_due(store))
+        store_wake_background(store);
+    return VARVE_OK;
+}
