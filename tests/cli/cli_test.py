@@ -1,0 +1,369 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The varve command, run as its users run it. Usage: cli_test.py path/to/varve [unittest options]
+
+Each test has a temporary directory of its own. What must hold: exit codes (0 fine, 1 a problem was found, 2 wrong usage
+or input, 3 the store failed), messages that say what to do, JSON keys that are promised, and no wrong byte.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+VARVE = ""
+COMMANDS = ["trace", "replay", "bench", "stat", "check", "ls", "dump", "options"]
+REPLAY_KEYS = """trace requests pages_probed pages_hit pages_put hit_rate wrong_bytes get_gb_per_s put_gb_per_s
+    probe_us_p50 probe_us_p99 get_us_p50 get_us_p99 put_us_p50 put_us_p99 disk_bytes_max capacity_bytes
+    write_amplification""".split()
+BENCH_KEYS = "engine phase page_bytes pages batch gb_per_s us_per_page core_s_per_gb".split()
+MIB = 1 << 20
+
+
+def varve(*args, stdin=None):
+    """Run the command; returns exit code, standard output, standard error."""
+    done = subprocess.run([VARVE, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=240,
+                          check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+class CommandTest(unittest.TestCase):
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory(prefix="varve_cli_")
+        self.addCleanup(holder.cleanup)
+        self.dir = holder.name
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def good(self, *args, stdin=None):
+        code, out, err = varve(*args, stdin=stdin)
+        self.assertEqual(code, 0, f"varve {args}: {err}")
+        return out
+
+    def bad(self, expected_code, expected_text, *args, stdin=None):
+        code, out, err = varve(*args, stdin=stdin)
+        self.assertEqual(code, expected_code, f"varve {args}: {out}{err}")
+        self.assertIn(expected_text, err, f"varve {args}")
+        self.assertTrue(err.startswith("varve: "), err)
+
+    def make_trace(self, kind="chat", **options):
+        trace = self.path(f"{kind}.jsonl")
+        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        self.good("trace", kind, "-o", trace, *words)
+        return trace
+
+
+class HelpTest(CommandTest):
+    def test_help_of_each_command(self):
+        text = self.good("--help")
+        for command in COMMANDS:
+            self.assertIn(f"\n  {command} ", text)
+            for flag in ("--help", "-h"):
+                own = self.good(command, flag)
+                self.assertIn(f"varve {command}", own)
+                self.assertIn("Examples:", own)
+
+    def test_version(self):
+        self.assertRegex(self.good("--version"), r"^varve \d+\.\d+\.\d+\n$")
+
+    def test_options_in_text_and_json(self):
+        rows = [json.loads(line) for line in self.good("options", "--json").splitlines()]
+        text = self.good("options")
+        self.assertIn("capacity", [row["name"] for row in rows])
+        for row in rows:
+            self.assertIn(row["name"], text)
+            self.assertIn(row["help"], text)
+
+    def test_full_standard_output(self):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([VARVE, "trace", "chat"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("cannot write", done.stderr)
+
+
+class BadUsageTest(CommandTest):
+    def test_wrong_words(self):
+        here = self.dir
+        for text, args in (
+            ("which command", []),
+            ("did you mean 'varve replay'", ["reply"]),
+            ("--help", ["frobnicate"]),
+            ("did you mean '--page-bytes'", ["replay", "x", "--page-byte-s", "1"]),
+            ("unknown option '-z'", ["replay", "x", "-z"]),
+            ("needs a value", ["replay", "x", "--dir"]),
+            ("missing", ["replay"]),
+            ("one word too many", ["stat", here, "more"]),
+            ("--page-bytes wants a size", ["replay", "x", "--page-bytes", "12X"]),
+            ("--page-bytes wants a size", ["replay", "x", "--page-bytes", "65M"]),
+            ("--page-bytes wants a size", ["replay", "x", "--page-bytes", "-1"]),
+            ("--page-bytes wants a size", ["replay", "x", "--page-bytes", "99999999999999999999"]),
+            ("--batch wants a number from 1 to 128", ["replay", "x", "--batch", "129"]),
+            ("--limit wants a number", ["replay", "x", "--limit", "1K"]),
+            ("--dir", ["replay", "/dev/null"]),
+            ("cannot open the trace", ["replay", self.path("absent"), "--dir", self.path("kv")]),
+            ("name=value", ["replay", "x", "--set", "capacity"]),
+            ("capacity", ["replay", "x", "--set", "capacty=1G"]),
+            ("varve: ", ["replay", "x", "--capacity", "lots"]),
+            ("did you mean 'chat'", ["trace", "chta"]),
+            ("chat, agent, docqa, stages", ["trace", "nothing-like-it"]),
+            ("--sharing wants a number from 0 to 1", ["trace", "chat", "--sharing", "1.5"]),
+            ("--sharing wants a number from 0 to 1", ["trace", "chat", "--sharing", "nan"]),
+            ("--requests wants a number", ["trace", "chat", "--requests", "0"]),
+            ("--rate must be above 0", ["trace", "chat", "--rate", "0"]),
+            ("not both", ["stat", here, "--json", "--prometheus"]),
+            ("one of", ["ls", here, "--pages", "--extents"]),
+        ):
+            with self.subTest(args=args):
+                self.bad(2, text, *args)
+
+    def test_no_store(self):
+        with open(self.path("note.txt"), "w", encoding="ascii") as note:
+            note.write("mine")
+        for command in ("stat", "ls", "check"):
+            self.bad(3, self.dir, command, self.dir)
+            self.bad(3, "absent", command, self.path("absent"))
+        self.assertEqual(os.listdir(self.dir), ["note.txt"])
+
+
+class TraceTest(CommandTest):
+    def test_same_seed_same_bytes(self):
+        for kind in ("chat", "agent", "docqa", "stages"):
+            with self.subTest(kind=kind):
+                first = self.good("trace", kind, "--requests", 50)
+                self.assertEqual(first, self.good("trace", kind, "--requests", 50, "--seed", 1))
+                self.assertNotEqual(first, self.good("trace", kind, "--requests", 50, "--seed", 2))
+                self.good("trace", kind, "--requests", 50, "-o", self.path("file"))
+                with open(self.path("file"), encoding="ascii") as file:
+                    self.assertEqual(first, file.read())
+                self.assertEqual(len(first.splitlines()), 50)
+
+    def test_keys_and_blocks(self):
+        for line in self.good("trace", "stages", "--requests", 20, "--prompt-tokens", 32768, "--block-size",
+                              64).splitlines():
+            request = json.loads(line)
+            self.assertEqual(request["input_length"], 32768)
+            self.assertEqual(request["block_size"], 64)
+            self.assertEqual(len(request["hash_ids"]), 512)
+            self.assertIn(request["stage"], range(1, 11))
+
+    def test_unwritable_output(self):
+        self.bad(3, "cannot write", "trace", "chat", "-o", self.path("no/such/dir"))
+
+
+class ReplayTest(CommandTest):
+    def replay(self, trace, *args, stdin=None):
+        out = self.good("replay", trace, "--dir", self.path("kv"), "--json", *args, stdin=stdin)
+        self.assertEqual(len(out.splitlines()), 1)
+        return json.loads(out)
+
+    def expected(self, trace):
+        """Pages asked for, and pages that a cache without limits serves."""
+        seen, pages, hits = set(), 0, 0
+        with open(trace, encoding="ascii") as lines:
+            for line in lines:
+                ids = json.loads(line)["hash_ids"]
+                pages += len(ids)
+                hits += len([i for i in ids if i in seen])
+                seen.update(ids)
+        return pages, hits
+
+    def test_all_fits(self):
+        trace = self.make_trace("agent", requests=60)
+        pages, hits = self.expected(trace)
+        result = self.replay(trace, "--page-bytes", "8K", "--capacity", "256M")
+        for key in REPLAY_KEYS:
+            self.assertIn(key, result)
+        self.assertEqual(result["requests"], 60)
+        self.assertEqual(result["pages_probed"], pages)
+        self.assertEqual(result["pages_hit"], hits)
+        self.assertEqual(result["pages_put"], pages - hits)
+        self.assertAlmostEqual(result["hit_rate"], hits / pages, places=4)
+        self.assertEqual(result["wrong_bytes"], 0)
+        self.assertEqual(result["capacity_bytes"], 256 * MIB)
+        self.assertGreater(result["write_amplification"], 1.0)
+        self.assertGreaterEqual(result["disk_bytes_max"], (pages - hits) * 8192)
+        again = self.replay(trace, "--page-bytes", "8K", "--capacity", "256M")
+        self.assertEqual(again["pages_hit"], pages)
+        self.assertEqual(again["pages_put"], 0)
+        self.assertEqual(again["wrong_bytes"], 0)
+
+    def test_small_capacity(self):
+        for threads, engine in ((1, "threads"), (4, "auto")):
+            with self.subTest(threads=threads, engine=engine):
+                trace = self.make_trace("chat", requests=400, users=8)
+                result = self.replay(trace, "--page-bytes", "64K", "--capacity", "24M", "--threads", threads, "--set",
+                                     f"io_engine={engine}")
+                self.assertEqual(result["wrong_bytes"], 0)
+                self.assertEqual(result["capacity_bytes"], 24 * MIB)
+                self.assertLessEqual(result["disk_bytes_max"], 24 * MIB)
+                self.assertGreater(result["pages_put"] * 65536, 24 * MIB)
+                self.assertGreater(result["pages_hit"], 0)
+
+    def test_odd_page_sizes(self):
+        trace = self.make_trace("chat", requests=60)
+        pages, hits = self.expected(trace)
+        for size in (0, 1, 511, 1000, 4097):
+            with self.subTest(size=size):
+                result = self.replay(trace, "--page-bytes", size, "--capacity", "64M", "--batch", 7)
+                self.assertEqual((result["pages_probed"], result["pages_hit"]), (pages, hits))
+                self.assertEqual(result["wrong_bytes"], 0)
+
+    def test_stdin_limit_and_text(self):
+        trace = self.good("trace", "chat", "--requests", 30)
+        result = self.replay("-", "--page-bytes", "4K", "--limit", 10, "--no-verify", stdin=trace)
+        self.assertEqual(result["requests"], 10)
+        text = self.good("replay", "-", "--dir", self.path("kv"), "--page-bytes", "4K", "--no-get", "--sync",
+                         "--progress", stdin=trace)
+        for words in ("hit rate", "wrong bytes", "write amplification", "pages put"):
+            self.assertIn(words, text)
+
+    def test_corrupt_trace(self):
+        trace = self.make_trace("chat", requests=5)
+        with open(trace, "a", encoding="ascii") as file:
+            file.write('{"timestamp": 5, "hash_ids": [1, }\n')
+        self.bad(2, "chat.jsonl:6: not JSON", "replay", trace, "--dir", self.path("kv"), "--page-bytes", "4K")
+
+    def test_wrong_bytes_are_found(self):
+        trace = self.make_trace("chat", requests=20)
+        self.replay(trace, "--page-bytes", "4K", "--namespace", "same")
+        # The same ids with another content: pages of another size, asked for with buffers that are larger.
+        self.bad(1, "wrong bytes", "replay", trace, "--dir", self.path("kv"), "--page-bytes", "8K", "--namespace",
+                 "same")
+
+    def test_acknowledged_pages_survive_kill(self):
+        trace = self.make_trace("agent", requests=3000)
+        acks, kv = self.path("acks"), self.path("kv")
+        args = ["--dir", kv, "--page-bytes", "16K", "--capacity", "4G"]
+        with subprocess.Popen([VARVE, "replay", trace, *args, "--ack-file", acks], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as child:
+            end = time.monotonic() + 60
+            while (not os.path.exists(acks) or os.path.getsize(acks) < 2000) and time.monotonic() < end:
+                self.assertIsNone(child.poll(), "the replay ended too early")
+                time.sleep(0.01)
+            child.send_signal(signal.SIGKILL)
+        with open(acks, encoding="ascii") as file:
+            pages = sum(int(line.split()[2]) for line in file)
+        result = json.loads(self.good("replay", trace, *args, "--verify-acks", acks, "--json"))
+        self.assertEqual(result["pages_acknowledged"], pages)
+        self.assertEqual((result["pages_missing"], result["wrong_pages"]), (0, 0))
+        self.good("check", "--deep", kv)
+
+    def test_missing_acknowledged_pages_are_found(self):
+        trace = self.make_trace("chat", requests=10)
+        self.replay(trace, "--page-bytes", "4K", "--limit", 5)
+        acks = self.path("acks")
+        with open(trace, encoding="ascii") as lines:
+            last = len(json.loads(lines.readlines()[9])["hash_ids"]) - 1  # a page of its own of a request not played
+        for text, code, message in ((f"9 {last} 1\n", 1, "missing"), ("9 0 1000\n", 2, "another trace"),
+                                    ("99 0 1\n", 2, "another trace"), ("9 0 x\n", 2, "three numbers")):
+            with open(acks, "w", encoding="ascii") as file:
+                file.write(text)
+            self.bad(code, message, "replay", trace, "--dir", self.path("kv"), "--page-bytes", "4K", "--verify-acks",
+                     acks)
+        with open(acks, "w", encoding="ascii") as file:
+            file.write("0 0 1\n9 0")  # a last line without its newline does not count
+        self.good("replay", trace, "--dir", self.path("kv"), "--page-bytes", "4K", "--verify-acks", acks)
+
+
+class InspectTest(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.trace = self.make_trace("chat", requests=40)
+        self.kv = self.path("kv")
+        self.result = json.loads(
+            self.good("replay", self.trace, "--dir", self.kv, "--page-bytes", "4K", "--capacity", "64M", "--json"))
+
+    def rows(self, *args):
+        return [json.loads(line) for line in self.good("ls", self.kv, "--json", *args).splitlines()]
+
+    def test_ls(self):
+        put = self.result["pages_put"]
+        names = self.rows()
+        self.assertEqual([(row["namespace"], row["pages"], row["bytes"]) for row in names],
+                         [("replay/bf16/4096", put, put * 4096)])
+        self.assertEqual(sum(row["pages"] for row in self.rows("--branches")), put)
+        self.assertEqual(sum(row["pages"] for row in self.rows("--extents")), put)
+        pages = self.rows("--pages", "--namespace", "replay/bf16/4096")
+        self.assertEqual(len(pages), put)
+        self.assertEqual(len({row["id_prefix"] for row in pages}), put)
+        self.assertEqual(len(self.rows("--pages", "--limit", 3)), 3)
+        for kind in ("--namespaces", "--branches", "--extents", "--pages"):
+            self.assertIn("replay/bf16/4096", self.good("ls", self.kv, kind))
+        self.bad(2, "no namespace 'other'", "ls", self.kv, "--namespace", "other")
+
+    def test_stat(self):
+        text = self.good("stat", self.kv)
+        prometheus = self.good("stat", self.kv, "--prometheus")
+        stats = json.loads(self.good("stat", self.kv, "--json"))
+        self.assertGreater(stats["disk_bytes"], self.result["pages_put"] * 4096)
+        for name in stats:
+            self.assertRegex(text, rf"(?m)^{name} ")
+            self.assertRegex(prometheus, rf"(?m)^varve_{name} \d+$")
+            self.assertRegex(prometheus, rf"(?m)^# TYPE varve_{name} (gauge|counter)$")
+
+    def test_locked(self):
+        acks = self.path("acks")
+        with subprocess.Popen([VARVE, "replay", "-", "--dir", self.kv, "--page-bytes", "4K", "--ack-file", acks],
+                              stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as owner:
+            owner.stdin.write(b'{"hash_ids": [123456789]}\n')
+            owner.stdin.flush()
+            end = time.monotonic() + 60
+            while not (os.path.exists(acks) and os.path.getsize(acks)) and time.monotonic() < end:
+                self.assertIsNone(owner.poll(), "the replay ended too early")
+                time.sleep(0.01)
+            self.bad(3, "One process owns a store", "stat", self.kv)
+            owner.stdin.close()
+            owner.wait(60)
+        self.assertEqual(owner.returncode, 0)
+
+
+class BenchTest(CommandTest):
+    def test_phases(self):
+        work = self.path("bench")
+        out = self.good("bench", work, "--page-bytes", "64K", "--pages", 300, "--batch", 128, "--chain", 200,
+                        "--engines", "auto,threads", "--json")
+        rows = [json.loads(line) for line in out.splitlines()]
+        store = ["put", "open", "probe_cold", "probe", "probe_miss", "get", "verify"]
+        self.assertEqual([row["phase"] for row in rows], ["raw_write", "raw_read"] + store + store)
+        for row in rows:
+            self.assertIn(row["engine"], ("uring", "threads"))
+            for key in BENCH_KEYS:
+                self.assertIn(key, row)
+            self.assertEqual((row["page_bytes"], row["batch"]), (65536, 128))
+            if row["phase"] in ("raw_write", "raw_read", "put", "get"):
+                self.assertGreater(row["gb_per_s"], 0)
+                self.assertEqual(row["pages"], 300)
+            self.assertEqual(row.get("wrong_bytes", 0), 0)
+            self.assertEqual(row.get("missing_pages", 0), 0)
+        self.assertFalse(os.path.exists(work), "the bench leaves nothing")
+
+    def test_index_only(self):
+        out = self.good("bench", self.path("bench"), "--page-bytes", 0, "--pages", 20000, "--batch", 2000)
+        self.assertIn("bytes of index memory a page", out)
+        self.assertNotIn("raw_write", out)
+
+    def test_keep_and_foreign_files(self):
+        work = self.path("bench")
+        args = ["bench", work, "--page-bytes", "4K", "--pages", 10, "--no-raw", "--keep"]
+        self.good(*args)
+        self.assertEqual(os.listdir(work), ["varve-bench-auto"])
+        self.good("stat", os.path.join(work, "varve-bench-auto"))
+        self.good(*args)  # its own leavings are no obstacle
+        with open(os.path.join(work, "thesis.tex"), "w", encoding="ascii") as file:
+            file.write("mine")
+        self.bad(2, "thesis.tex", *args)
+        self.assertEqual(sorted(os.listdir(work)), ["thesis.tex", "varve-bench-auto"])
+
+    def test_bad_engine(self):
+        self.bad(2, "io_engine", "bench", self.path("bench"), "--pages", 1, "--no-raw", "--engines", "quantum")
+        self.bad(2, "fewer --pages", "bench", self.path("bench"), "--page-bytes", "64M", "--pages", 100000000)
+
+
+if __name__ == "__main__":
+    VARVE = os.path.abspath(sys.argv.pop(1))
+    unittest.main(verbosity=2)

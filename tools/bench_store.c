@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The phases of a store: put, open, probe, get, verify. Page j has an id drawn from (seed, j) and the content of slot
+ * j modulo the size of a pool that was filled before, so nothing is computed while the clock runs and every byte can
+ * still be checked.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "bench.h"
+#include "cli.h"
+#include "histogram.h"
+#include "page_buffers.h"
+#include "random.h"
+#include "store_stats.h"
+
+struct run {
+    const struct bench_settings *settings;
+    const struct page_content *content;
+    const struct bench_sink *sink;
+    const char *engine;
+    const char *path;
+    const varve_options *options;
+    varve_store *store;
+    varve_namespace *ns;
+    struct page_buffers pool;   /* what is put */
+    struct page_buffers target; /* what is read into */
+    varve_page *pages;          /* of a put: iovecs of the pool */
+    varve_id *ids;              /* of a chain */
+    uint64_t *order;
+    varve_error *err;
+};
+
+static varve_id
+page_id(const struct run *run, uint64_t page)
+{
+    varve_id id;
+
+    for (uint64_t i = 0; i < 4; i++) {
+        uint64_t word = random_mix(random_mix(run->settings->seed + i) ^ random_mix(4 * page + i));
+
+        memcpy(id.bytes + 8 * i, &word, sizeof(word));
+    }
+    return id;
+}
+
+static void
+make_chain(struct run *run, uint64_t chain, uint64_t pages)
+{
+    for (uint64_t i = 0; i < pages; i++)
+        run->ids[i] = page_id(run, chain * run->settings->chain + i);
+}
+
+static void
+set_times(struct bench_result *result, const struct bench_clock *clock, const struct histogram *calls_ns)
+{
+    result->seconds = (double)clock->wall_ns / 1e9;
+    result->core_seconds = (double)clock->cpu_ns / 1e9;
+    result->call_us_p50 = (double)histogram_percentile(calls_ns, 50) / 1000.0;
+    result->call_us_p99 = (double)histogram_percentile(calls_ns, 99) / 1000.0;
+}
+
+static int
+open_store(struct run *run)
+{
+    varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
+    int rc;
+
+    attributes.element_type = VARVE_ELEMENT_BF16;
+    attributes.page_bytes_hint = run->settings->page_bytes;
+    rc = varve_open(run->path, run->options, &run->store, run->err);
+    if (rc == VARVE_OK)
+        rc = varve_namespace_open(run->store, "bench", &attributes, &run->ns, run->err);
+    return rc;
+}
+
+/* What "auto" has chosen, where the library says so. */
+static const char *
+engine_in_use(const struct run *run)
+{
+    struct store_stats stats;
+    uint64_t uring;
+
+    store_stats_read(run->store, &stats);
+    if (!store_stats_find(&stats, "io_engine_uring", &uring))
+        return run->engine;
+    return uring != 0 ? "uring" : "threads";
+}
+
+static int
+close_store(struct run *run)
+{
+    varve_store *store = run->store;
+
+    run->store = NULL;
+    return varve_close(store, run->err);
+}
+
+/* Pages [first, first + count) of the bench, in one chain; run->ids holds that chain. */
+static int
+put_batch(struct run *run, uint64_t first, uint64_t depth, uint64_t count)
+{
+    const varve_id *parent = depth == 0 ? NULL : &run->ids[depth - 1];
+    int rc;
+
+    for (uint64_t i = 0; i < count; i++) {
+        run->pages[i] = run->pool.pages[(first + i) % run->pool.count];
+        run->pages[i].id = run->ids[depth + i];
+    }
+    rc = varve_put_batch(run->store, run->ns, parent, run->pages, (size_t)count, 0, run->err);
+    for (uint64_t i = 0; rc == VARVE_OK && i < count; i++) {
+        if (run->pages[i].status != VARVE_OK)
+            rc = error_set(run->err, run->pages[i].status, "a page could not be put: %s",
+                           varve_strerror(run->pages[i].status));
+    }
+    return rc;
+}
+
+static int
+put_phase(struct run *run)
+{
+    const struct bench_settings *settings = run->settings;
+    struct bench_result result = bench_result_make(run->engine, "put");
+    struct cli_progress progress = cli_progress_start("put", settings->progress);
+    struct histogram calls_ns = {0};
+    struct bench_clock clock = {0};
+    int rc = VARVE_OK;
+
+    for (uint64_t chain = 0; chain < bench_chain_count(settings) && rc == VARVE_OK; chain++) {
+        uint64_t pages = bench_chain_pages(settings, chain);
+
+        make_chain(run, chain, pages);
+        bench_clock_start(&clock);
+        for (uint64_t depth = 0; depth < pages && rc == VARVE_OK; depth += settings->batch) {
+            uint64_t left = pages - depth;
+            uint64_t begin = cli_now_ns();
+
+            rc =
+                put_batch(run, chain * settings->chain + depth, depth, left < settings->batch ? left : settings->batch);
+            histogram_add(&calls_ns, cli_now_ns() - begin);
+            cli_progress_update(&progress, chain * settings->chain + depth, settings->pages);
+        }
+        bench_clock_stop(&clock);
+    }
+    bench_clock_start(&clock);
+    if (rc == VARVE_OK)
+        rc = varve_sync(run->store, run->err);
+    bench_clock_stop(&clock);
+    cli_progress_finish(&progress);
+    if (rc < 0)
+        return rc;
+    result.bytes = settings->pages * settings->page_bytes;
+    result.pages = settings->pages;
+    set_times(&result, &clock, &calls_ns);
+    run->sink->result(run->sink->arg, &result);
+    return VARVE_OK;
+}
+
+/* Let the kernel forget what it may have cached of the files: matters where direct I/O is off. */
+static void
+drop_caches(const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    if (directory == NULL)
+        return;
+    while ((entry = readdir(directory)) != NULL) {
+        int fd = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+        if (fd >= 0) {
+            (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+            (void)close(fd);
+        }
+    }
+    (void)closedir(directory);
+}
+
+static int
+open_phase(struct run *run)
+{
+    struct bench_result result = bench_result_make(run->engine, "open");
+    struct store_stats stats;
+    struct bench_clock clock = {0};
+    uint64_t memory;
+    int rc;
+
+    rc = close_store(run);
+    if (rc < 0)
+        return rc;
+    drop_caches(run->path);
+    bench_clock_start(&clock);
+    rc = open_store(run);
+    bench_clock_stop(&clock);
+    if (rc < 0)
+        return rc;
+    result.pages = run->settings->pages;
+    result.seconds = (double)clock.wall_ns / 1e9;
+    result.core_seconds = (double)clock.cpu_ns / 1e9;
+    result.open_ms = (double)clock.wall_ns / 1e6;
+    store_stats_read(run->store, &stats);
+    if (store_stats_find(&stats, "index_memory_bytes", &memory))
+        result.index_bytes_per_page = (double)memory / (double)run->settings->pages;
+    run->sink->result(run->sink->arg, &result);
+    return VARVE_OK;
+}
+
+/* Probe every chain once, or (miss) a chain whose first id is not there. */
+static int
+probe_phase(struct run *run, const char *phase, bool miss)
+{
+    const struct bench_settings *settings = run->settings;
+    struct bench_result result = bench_result_make(run->engine, phase);
+    struct cli_progress progress = cli_progress_start(phase, settings->progress);
+    uint64_t chains = bench_chain_count(settings);
+    struct histogram calls_ns = {0};
+    struct bench_clock clock = {0};
+    int64_t found = 0;
+
+    for (uint64_t i = 0; i < chains && found >= 0; i++) {
+        uint64_t pages = bench_chain_pages(settings, run->order[i]);
+        uint64_t begin;
+
+        make_chain(run, run->order[i], pages);
+        if (miss)
+            run->ids[0] = page_id(run, settings->pages + i);
+        bench_clock_start(&clock);
+        begin = cli_now_ns();
+        found = varve_probe(run->store, run->ns, run->ids, (size_t)pages, NULL, run->err);
+        histogram_add(&calls_ns, cli_now_ns() - begin);
+        bench_clock_stop(&clock);
+        if (found >= 0 && !miss)
+            result.missing_pages += pages - (uint64_t)found;
+        cli_progress_update(&progress, i, chains);
+    }
+    cli_progress_finish(&progress);
+    if (found < 0)
+        return (int)found;
+    result.pages = miss ? chains : settings->pages;
+    result.checks_pages = !miss;
+    set_times(&result, &clock, &calls_ns);
+    result.us_per_chain = (double)calls_ns.sum / 1000.0 / (double)chains;
+    run->sink->result(run->sink->arg, &result);
+    return VARVE_OK;
+}
+
+static void
+check_batch(struct run *run, uint64_t first, uint64_t count, bool verify, struct bench_result *result)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        varve_page *page = &run->target.pages[i];
+
+        if (page->status != VARVE_OK) {
+            result->missing_pages++;
+        } else if (verify) {
+            page->id = run->pool.pages[(first + i) % run->pool.count].id;
+            result->wrong_bytes += page_buffers_wrong_bytes(&run->target, (size_t)i, run->content);
+        }
+    }
+}
+
+static int
+get_chain(struct run *run, uint64_t chain, bool verify, struct bench_clock *clock, struct histogram *calls_ns,
+          struct bench_result *result)
+{
+    const struct bench_settings *settings = run->settings;
+    uint64_t pages = bench_chain_pages(settings, chain);
+
+    make_chain(run, chain, pages);
+    bench_clock_start(clock);
+    for (uint64_t depth = 0; depth < pages; depth += settings->batch) {
+        uint64_t count = pages - depth < settings->batch ? pages - depth : settings->batch;
+        uint64_t begin;
+        int rc;
+
+        for (uint64_t i = 0; i < count; i++)
+            run->target.pages[i].id = run->ids[depth + i];
+        begin = cli_now_ns();
+        rc = varve_get_batch(run->store, run->ns, run->target.pages, (size_t)count, run->err);
+        histogram_add(calls_ns, cli_now_ns() - begin);
+        if (rc < 0)
+            return rc;
+        check_batch(run, chain * settings->chain + depth, count, verify, result);
+    }
+    bench_clock_stop(clock);
+    return VARVE_OK;
+}
+
+/* Read everything, chain after chain; verifying is a pass of its own, so that it is in nobody's time. */
+static int
+get_phase(struct run *run, const char *phase, bool verify)
+{
+    const struct bench_settings *settings = run->settings;
+    struct bench_result result = bench_result_make(run->engine, phase);
+    struct cli_progress progress = cli_progress_start(phase, settings->progress);
+    uint64_t chains = bench_chain_count(settings);
+    struct histogram calls_ns = {0};
+    struct bench_clock clock = {0};
+    int rc = VARVE_OK;
+
+    for (uint64_t i = 0; i < chains && rc == VARVE_OK; i++) {
+        rc = get_chain(run, run->order[i], verify, &clock, &calls_ns, &result);
+        cli_progress_update(&progress, i, chains);
+    }
+    cli_progress_finish(&progress);
+    if (rc < 0)
+        return rc;
+    result.bytes = settings->pages * settings->page_bytes;
+    result.pages = settings->pages;
+    result.checks_pages = true;
+    set_times(&result, &clock, &calls_ns);
+    run->sink->result(run->sink->arg, &result);
+    return VARVE_OK;
+}
+
+static int
+run_init(struct run *run)
+{
+    const struct bench_settings *settings = run->settings;
+    size_t batch = (size_t)settings->batch;
+
+    run->order = bench_chain_order(settings);
+    run->ids = reallocarray(NULL, (size_t)settings->chain, sizeof(*run->ids));
+    run->pages = calloc(batch, sizeof(*run->pages));
+    /* One more than a batch: the same place in two batches in a row has different contents. */
+    if (run->order == NULL || run->ids == NULL || run->pages == NULL ||
+        page_buffers_init(&run->pool, batch + 1, settings->page_bytes) < 0 ||
+        page_buffers_init(&run->target, batch, settings->page_bytes) < 0)
+        return error_set(run->err, VARVE_E_NOMEM, "no memory for two batches of %zu pages: ask for a smaller --batch",
+                         batch);
+    for (size_t i = 0; i < run->pool.count; i++) {
+        run->pool.pages[i].id = page_id(run, UINT64_MAX / 4 - i);
+        page_buffers_fill(&run->pool, i, run->content);
+    }
+    return VARVE_OK;
+}
+
+static int
+run_phases(struct run *run)
+{
+    int rc;
+
+    rc = put_phase(run);
+    if (rc == VARVE_OK)
+        rc = open_phase(run);
+    if (rc == VARVE_OK)
+        rc = probe_phase(run, "probe_cold", false);
+    if (rc == VARVE_OK)
+        rc = probe_phase(run, "probe", false);
+    if (rc == VARVE_OK)
+        rc = probe_phase(run, "probe_miss", true);
+    if (rc == VARVE_OK)
+        rc = get_phase(run, "get", false);
+    if (rc == VARVE_OK && run->settings->verify)
+        rc = get_phase(run, "verify", true);
+    return rc;
+}
+
+int
+bench_store(const struct bench_settings *settings, const char *path, const char *engine, const varve_options *options,
+            const struct page_content *content, const struct bench_sink *sink, varve_error *err)
+{
+    struct run run = {.settings = settings,
+                      .content = content,
+                      .sink = sink,
+                      .engine = engine,
+                      .path = path,
+                      .options = options,
+                      .err = err};
+    int rc;
+
+    rc = run_init(&run);
+    if (rc == VARVE_OK)
+        rc = open_store(&run);
+    if (rc == VARVE_OK) {
+        run.engine = engine_in_use(&run);
+        rc = run_phases(&run);
+    }
+    if (rc == VARVE_OK)
+        rc = close_store(&run);
+    else
+        (void)varve_close(run.store, NULL); /* the first error wins */
+    page_buffers_deinit(&run.pool);
+    page_buffers_deinit(&run.target);
+    free(run.pages);
+    free(run.ids);
+    free(run.order);
+    return rc;
+}

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * varve bench: the command line, the directory, the table. The directory is the user's: the bench works in
+ * sub-directories whose names begin with BENCH_PREFIX, removes nothing else, and refuses to start beside anything else.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "cli.h"
+#include "commands.h"
+#include "json.h"
+
+#define BENCH_PREFIX "varve-bench-"
+#define PATH_BYTES   4096
+
+static const char description[] =
+    "Measure the store on the disk that DIR is on: put --pages pages in batches of --batch, reopen with a cold cache, "
+    "probe\n"
+    "whole chains, get them in random order; beside it the raw limit of the same disk: the same page size, order and "
+    "number\n"
+    "in flight on one preallocated file. DIR must be empty or absent; what the bench makes there it removes, unless "
+    "--keep.\n"
+    "Page size 0 measures the index alone. Every page is verified in a pass of its own.\n";
+
+static const char examples[] =
+    "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --batch 128\n"
+    "      4 GiB in pages of 1 MiB\n"
+    "  varve bench /mnt/nvme/bench --page-bytes 64K --pages 65536 --batch 128 --engines uring,threads --json\n"
+    "      both I/O engines, one JSON object a phase\n"
+    "  varve bench /tmp/bench --page-bytes 0 --pages 10000000 --batch 2000\n"
+    "      how fast and how large is the index of ten million pages?\n";
+
+struct bench_command {
+    struct bench_settings settings;
+    const char *engines;
+    bool json;
+    bool keep;
+    bool no_raw;
+    bool no_verify;
+    varve_options *options;
+    struct page_content *content;
+    double raw_write_gb_per_s; /* NaN: not measured */
+    double raw_read_gb_per_s;
+    uint64_t wrong_bytes;
+    uint64_t missing_pages;
+    bool made_dir;
+};
+
+static double
+result_gb_per_s(const struct bench_result *result)
+{
+    return result->bytes == 0 ? (double)NAN : (double)result->bytes / result->seconds / 1e9;
+}
+
+/* How much of the raw speed a phase reached, NaN where there is nothing to compare with. */
+static double
+result_of_raw(const struct bench_command *command, const struct bench_result *result)
+{
+    if (strcmp(result->phase, "put") == 0)
+        return result_gb_per_s(result) / command->raw_write_gb_per_s;
+    if (strcmp(result->phase, "get") == 0)
+        return result_gb_per_s(result) / command->raw_read_gb_per_s;
+    return (double)NAN;
+}
+
+static void
+put_known(struct json_writer *json, const char *key, double value)
+{
+    if (!isnan(value))
+        json_put_double(json, key, value);
+}
+
+static void
+print_json(const struct bench_command *command, const struct bench_result *result)
+{
+    struct json_writer json = json_begin(stdout);
+
+    json_put_text(&json, "engine", result->engine);
+    json_put_text(&json, "phase", result->phase);
+    json_put_u64(&json, "page_bytes", command->settings.page_bytes);
+    json_put_u64(&json, "pages", result->pages);
+    json_put_u64(&json, "batch", command->settings.batch);
+    json_put_double(&json, "gb_per_s", result_gb_per_s(result));
+    json_put_double(&json, "us_per_page", result->seconds * 1e6 / (double)result->pages);
+    json_put_double(&json, "core_s_per_gb",
+                    result->bytes == 0 ? (double)NAN : result->core_seconds / ((double)result->bytes / 1e9));
+    json_put_double(&json, "seconds", result->seconds);
+    put_known(&json, "of_raw", result_of_raw(command, result));
+    put_known(&json, "call_us_p50", result->call_us_p50);
+    put_known(&json, "call_us_p99", result->call_us_p99);
+    put_known(&json, "us_per_chain", result->us_per_chain);
+    put_known(&json, "open_ms", result->open_ms);
+    put_known(&json, "index_bytes_per_page", result->index_bytes_per_page);
+    if (result->checks_pages) {
+        json_put_u64(&json, "missing_pages", result->missing_pages);
+        json_put_u64(&json, "wrong_bytes", result->wrong_bytes);
+    }
+    json_end(&json);
+}
+
+/* A number in a column, or a dash. */
+static void
+print_cell(double value, int decimals)
+{
+    if (isnan(value))
+        (void)printf(" %9s", "-");
+    else
+        (void)printf(" %9.*f", decimals, value);
+}
+
+static void
+print_row(const struct bench_command *command, const struct bench_result *result)
+{
+    (void)printf("%-8s %-10s", result->engine, result->phase);
+    print_cell(result_gb_per_s(result), 3);
+    print_cell(100.0 * result_of_raw(command, result), 1);
+    print_cell(result->seconds * 1e6 / (double)result->pages, 3);
+    print_cell(result->bytes == 0 ? (double)NAN : result->core_seconds / ((double)result->bytes / 1e9), 4);
+    if (!isnan(result->us_per_chain))
+        (void)printf("  %.1f us a chain (p99 %.1f)", result->us_per_chain, result->call_us_p99);
+    else if (!isnan(result->call_us_p50))
+        (void)printf("  a call p50 %.0f us, p99 %.0f us", result->call_us_p50, result->call_us_p99);
+    if (!isnan(result->open_ms))
+        (void)printf("  opened in %.1f ms", result->open_ms);
+    if (!isnan(result->index_bytes_per_page))
+        (void)printf(", %.2f bytes of index memory a page", result->index_bytes_per_page);
+    if (result->missing_pages + result->wrong_bytes > 0)
+        (void)printf("  %" PRIu64 " pages missing, %" PRIu64 " bytes wrong", result->missing_pages,
+                     result->wrong_bytes);
+    (void)putchar('\n');
+}
+
+static void
+take_result(void *arg, const struct bench_result *result)
+{
+    struct bench_command *command = arg;
+
+    if (strcmp(result->phase, "raw_write") == 0)
+        command->raw_write_gb_per_s = result_gb_per_s(result);
+    if (strcmp(result->phase, "raw_read") == 0)
+        command->raw_read_gb_per_s = result_gb_per_s(result);
+    command->wrong_bytes += result->wrong_bytes;
+    command->missing_pages += result->missing_pages;
+    if (command->json)
+        print_json(command, result);
+    else
+        print_row(command, result);
+    (void)fflush(stdout); /* cli_flush() at the end reports errors */
+}
+
+static bool
+is_dots(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* Remove a sub-directory of the bench and the files in it. */
+static void
+remove_bench_dir(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+
+    if (directory == NULL) {
+        if (fd >= 0)
+            (void)close(fd);
+        return;
+    }
+    while ((entry = readdir(directory)) != NULL) {
+        if (!is_dots(entry->d_name))
+            (void)unlinkat(fd, entry->d_name, 0);
+    }
+    (void)closedir(directory);
+    if (unlinkat(parent, name, AT_REMOVEDIR) != 0)
+        cli_error("bench: cannot remove %s: %s", name, strerror(errno));
+}
+
+/*
+ * Remove what a bench left in the directory. The name of anything else is written to `other` ("" when there is none).
+ */
+static int
+clean_dir(const char *path, bool remove, char other[256])
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    *other = '\0';
+    if (directory == NULL)
+        return -errno;
+    while ((entry = readdir(directory)) != NULL) {
+        bool ours = strncmp(entry->d_name, BENCH_PREFIX, sizeof(BENCH_PREFIX) - 1) == 0;
+
+        if (ours && remove)
+            remove_bench_dir(dirfd(directory), entry->d_name);
+        else if (!ours && !is_dots(entry->d_name) && strcmp(entry->d_name, "lost+found") != 0)
+            (void)snprintf(other, 256, "%s", entry->d_name);
+    }
+    (void)closedir(directory);
+    return 0;
+}
+
+static int
+check_free_space(const struct bench_command *command)
+{
+    const struct bench_settings *settings = &command->settings;
+    struct statvfs status;
+    uint64_t needed;
+    char need_text[32];
+    char have_text[32];
+
+    if (__builtin_mul_overflow(settings->page_bytes + settings->page_bytes / 16 + 64, settings->pages, &needed))
+        needed = UINT64_MAX;
+    if (statvfs(settings->dir, &status) != 0 || status.f_bavail * status.f_frsize >= needed)
+        return CLI_EXIT_OK;
+    cli_error("bench: %s needs about %s and has %s free: ask for fewer --pages", settings->dir,
+              cli_size_text(needed, need_text), cli_size_text(status.f_bavail * status.f_frsize, have_text));
+    return CLI_EXIT_USAGE;
+}
+
+static int
+prepare_dir(struct bench_command *command)
+{
+    const char *path = command->settings.dir;
+    char other[256];
+    int rc;
+
+    command->made_dir = mkdir(path, 0777) == 0;
+    if (!command->made_dir && errno != EEXIST) {
+        cli_error("bench: cannot make %s: %s", path, strerror(errno));
+        return CLI_EXIT_USAGE;
+    }
+    rc = clean_dir(path, false, other);
+    if (rc < 0) {
+        cli_error("bench: cannot read %s: %s", path, strerror(-rc));
+        return CLI_EXIT_USAGE;
+    }
+    if (*other != '\0') {
+        cli_error("bench: %s is not empty (it holds '%s'): name an empty or a new directory", path, other);
+        return CLI_EXIT_USAGE;
+    }
+    (void)clean_dir(path, true, other); /* of an earlier bench that was kept or killed */
+    return check_free_space(command);
+}
+
+/* The user's options, or what the bench needs beyond them: room for all pages. */
+static int
+prepare_options(struct bench_command *command)
+{
+    const struct bench_settings *settings = &command->settings;
+    char value[32] = "0";
+    varve_error err = {0};
+    uint64_t batches;
+    uint64_t capacity;
+
+    if (command->options == NULL)
+        command->options = varve_options_create();
+    if (command->options == NULL) {
+        cli_error("bench: out of memory");
+        return CLI_EXIT_STORE;
+    }
+    (void)varve_options_get(command->options, "capacity", value, sizeof(value));
+    if (strcmp(value, "0") != 0)
+        return CLI_EXIT_OK;
+    batches = settings->pages / settings->batch + settings->pages / settings->chain + 1; /* about */
+    capacity = settings->pages * (settings->page_bytes + settings->page_bytes / 4 + 256) + batches * 8192 +
+               ((uint64_t)1 << 30);
+    (void)snprintf(value, sizeof(value), "%" PRIu64, capacity);
+    if (varve_options_set(command->options, "capacity", value, &err) < 0)
+        return cli_fail(&err, "bench");
+    return CLI_EXIT_OK;
+}
+
+static int
+bench_engine(struct bench_command *command, const char *engine)
+{
+    const struct bench_sink sink = {take_result, command};
+    char path[PATH_BYTES];
+    varve_error err = {0};
+
+    if (varve_options_set(command->options, "io_engine", engine, &err) < 0)
+        return cli_fail(&err, "bench");
+    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s", command->settings.dir, engine) >= (int)sizeof(path)) {
+        cli_error("bench: the path is too long");
+        return CLI_EXIT_USAGE;
+    }
+    if (bench_store(&command->settings, path, engine, command->options, command->content, &sink, &err) < 0)
+        return cli_fail(&err, "bench");
+    return CLI_EXIT_OK;
+}
+
+static int
+bench_engines(struct bench_command *command)
+{
+    char *list = strdup(command->engines);
+    char *rest = NULL;
+    char other[256];
+    int exit_code = CLI_EXIT_OK;
+
+    if (list == NULL) {
+        cli_error("bench: out of memory");
+        return CLI_EXIT_STORE;
+    }
+    for (char *engine = strtok_r(list, ",", &rest); engine != NULL && exit_code == CLI_EXIT_OK;
+         engine = strtok_r(NULL, ",", &rest)) {
+        exit_code = bench_engine(command, engine);
+        if (!command->keep)
+            (void)clean_dir(command->settings.dir, true, other);
+    }
+    free(list);
+    return exit_code;
+}
+
+static int
+bench_raw_limit(struct bench_command *command)
+{
+    const struct bench_sink sink = {take_result, command};
+    char path[PATH_BYTES];
+    char other[256];
+    varve_error err = {0};
+    int rc;
+
+    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "raw", command->settings.dir) >= (int)sizeof(path)) {
+        cli_error("bench: the path is too long");
+        return CLI_EXIT_USAGE;
+    }
+    rc = bench_raw(&command->settings, path, command->content, &sink, &err);
+    (void)clean_dir(command->settings.dir, true, other);
+    return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
+}
+
+static int
+bench_all(struct bench_command *command)
+{
+    int exit_code;
+
+    if (!command->json)
+        (void)printf("%-8s %-10s %9s %9s %9s %9s\n", "engine", "phase", "GB/s", "% of raw", "us/page", "core-s/GB");
+    exit_code = command->no_raw || command->settings.page_bytes == 0 ? CLI_EXIT_OK : bench_raw_limit(command);
+    if (exit_code == CLI_EXIT_OK)
+        exit_code = bench_engines(command);
+    if (exit_code == CLI_EXIT_OK && command->wrong_bytes + command->missing_pages > 0) {
+        cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->missing_pages,
+                  command->wrong_bytes);
+        exit_code = CLI_EXIT_FOUND;
+    }
+    return exit_code;
+}
+
+static int
+run(struct bench_command *command)
+{
+    struct bench_settings *settings = &command->settings;
+    int exit_code;
+
+    if (settings->chain > settings->pages)
+        settings->chain = settings->pages;
+    settings->verify = !command->no_verify;
+    exit_code = prepare_options(command);
+    if (exit_code == CLI_EXIT_OK)
+        exit_code = prepare_dir(command);
+    if (exit_code != CLI_EXIT_OK)
+        return exit_code;
+    command->content = page_content_create();
+    if (command->content == NULL) {
+        cli_error("bench: out of memory");
+        exit_code = CLI_EXIT_STORE;
+    } else {
+        exit_code = bench_all(command);
+        page_content_destroy(command->content);
+    }
+    if (command->made_dir && !command->keep)
+        (void)rmdir(settings->dir);
+    return cli_flush(exit_code);
+}
+
+int
+cmd_bench(int argc, char **argv)
+{
+    struct bench_command command = {
+        .settings = {.page_bytes = 65536, .pages = 16384, .batch = 128, .chain = 2000, .seed = 1},
+        .engines = "auto",
+        .raw_write_gb_per_s = (double)NAN,
+        .raw_read_gb_per_s = (double)NAN,
+    };
+    struct bench_settings *settings = &command.settings;
+    const struct cli_option options[] = {
+        {"page-bytes", CLI_SIZE, &settings->page_bytes, "SIZE", "bytes of a page (64K)", 0, VARVE_PAGE_BYTES_MAX, 0},
+        {"pages", CLI_U64, &settings->pages, "N", "pages in all (16384)", 1, 1000000000, 'n'},
+        {"batch", CLI_U64, &settings->batch, "N", "pages a call, and raw operations in flight (128)", 1,
+         VARVE_BATCH_PAGES_MAX, 'b'},
+        {"chain", CLI_U64, &settings->chain, "N", "pages a chain (2000)", 1, 1000000, 0},
+        {"engines", CLI_TEXT, &command.engines, "LIST", "auto, uring, threads, with commas between (auto)", 0, 0, 0},
+        {"seed", CLI_U64, &settings->seed, "N", "of ids and order (1)", 0, 0, 0},
+        {"no-raw", CLI_FLAG, &command.no_raw, NULL, "do not measure the raw disk", 0, 0, 0},
+        {"no-verify", CLI_FLAG, &command.no_verify, NULL, "leave out the pass that compares every byte", 0, 0, 0},
+        {"keep", CLI_FLAG, &command.keep, NULL, "leave the stores in DIR", 0, 0, 0},
+        {"json", CLI_FLAG, &command.json, NULL, "print one JSON object a phase", 0, 0, 'j'},
+        {"progress", CLI_FLAG, &settings->progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
+        CLI_STORE_OPTIONS(&command.options),
+    };
+    const struct cli_spec spec = {"bench", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
+                                  1,       1};
+    int exit_code;
+
+    if (cli_parse(&spec, &argc, &argv, &exit_code)) {
+        settings->dir = argv[0];
+        exit_code = run(&command);
+    }
+    varve_options_destroy(command.options);
+    return exit_code;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* varve stat: every statistic of a store by its name, as text, JSON or Prometheus exposition format. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cli.h"
+#include "commands.h"
+#include "json.h"
+#include "store_stats.h"
+
+static const char description[] = "Open the store in DIR and print its statistics. Gauges describe the store; counters "
+                                  "count since it was opened, so here\n"
+                                  "they show what opening it took. A store that is in use is locked: the process that "
+                                  "has it open reads its statistics\n"
+                                  "with varve_stats_get().\n";
+
+static const char examples[] = "  varve stat /mnt/nvme/kv\n"
+                               "      name, value and meaning of each\n"
+                               "  varve stat /mnt/nvme/kv --prometheus > /var/lib/node_exporter/varve.prom\n"
+                               "      for a Prometheus text file collector\n";
+
+static void
+print_text(const struct store_stats *stats)
+{
+    for (size_t i = 0; i < stats->count; i++) {
+        const varve_stat_desc *stat = varve_stat_describe(i);
+
+        (void)printf("%-26s %20" PRIu64 "  %s\n", stat->name, stats->values[i], stat->help);
+    }
+}
+
+static void
+print_json(const struct store_stats *stats)
+{
+    struct json_writer json = json_begin(stdout);
+
+    for (size_t i = 0; i < stats->count; i++)
+        json_put_u64(&json, varve_stat_describe(i)->name, stats->values[i]);
+    json_end(&json);
+}
+
+static void
+print_prometheus(const struct store_stats *stats)
+{
+    for (size_t i = 0; i < stats->count; i++) {
+        const varve_stat_desc *stat = varve_stat_describe(i);
+
+        (void)printf("# HELP varve_%s %s\n# TYPE varve_%s %s\nvarve_%s %" PRIu64 "\n", stat->name, stat->help,
+                     stat->name, stat->gauge ? "gauge" : "counter", stat->name, stats->values[i]);
+    }
+}
+
+static int
+print_stats(const char *path, varve_options *options, bool json, bool prometheus)
+{
+    struct store_stats stats;
+    varve_store *store;
+    int exit_code;
+
+    store = cli_open(path, options, false, &exit_code);
+    if (store == NULL)
+        return exit_code;
+    store_stats_read(store, &stats);
+    if (json)
+        print_json(&stats);
+    else if (prometheus)
+        print_prometheus(&stats);
+    else
+        print_text(&stats);
+    return cli_flush(cli_close(store, CLI_EXIT_OK));
+}
+
+int
+cmd_stat(int argc, char **argv)
+{
+    varve_options *store_options = NULL;
+    bool json = false;
+    bool prometheus = false;
+    const struct cli_option options[] = {
+        {"json", CLI_FLAG, &json, NULL, "print one JSON object", 0, 0, 'j'},
+        {"prometheus", CLI_FLAG, &prometheus, NULL, "print Prometheus text format", 0, 0, 'p'},
+        CLI_STORE_OPTIONS(&store_options),
+    };
+    const struct cli_spec spec = {"stat", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
+                                  1,      1};
+    int exit_code;
+
+    if (cli_parse(&spec, &argc, &argv, &exit_code)) {
+        if (json && prometheus) {
+            cli_error("stat: --json or --prometheus, not both");
+            exit_code = CLI_EXIT_USAGE;
+        } else {
+            exit_code = print_stats(argv[0], store_options, json, prometheus);
+        }
+    }
+    varve_options_destroy(store_options);
+    return exit_code;
+}
