@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A page's state is three sets of two bits: may be present, may be absent; now, after a kill, after a power failure. A call in flight
+ * adds to the sets; its acknowledgement takes away.
+ */
+#include "oracle.h"
+
+#include <stdlib.h>
+
+#include "sim_log.h"
+
+enum {
+    PRESENT = 1,
+    ABSENT = 2,
+    EITHER = 3,
+    AFTER_KILL = 2,  /* shifts */
+    AFTER_POWER = 4, /* now: 0 */
+};
+
+#define TWIN_PREFIX_BYTES 16
+
+static unsigned
+state_get(const struct oracle *oracle, uint32_t ns, uint32_t page, unsigned shift)
+{
+    assert(ns < oracle->settings.namespaces && page < oracle->pages);
+    return oracle->states[(size_t)ns * oracle->pages + page] >> shift & EITHER;
+}
+
+static void
+state_set(struct oracle *oracle, uint32_t ns, uint32_t page, unsigned shift, unsigned set)
+{
+    uint8_t *state = &oracle->states[(size_t)ns * oracle->pages + page];
+
+    assert(set != 0);
+    *state = (uint8_t)((*state & ~(unsigned)(EITHER << shift)) | set << shift);
+}
+
+static void
+state_allow(struct oracle *oracle, uint32_t ns, uint32_t page, unsigned set)
+{
+    oracle->states[(size_t)ns * oracle->pages + page] |= (uint8_t)(set | set << AFTER_KILL | set << AFTER_POWER);
+}
+
+struct oracle *
+oracle_create(const struct oracle_settings *settings)
+{
+    struct oracle *oracle = sim_alloc(sizeof(*oracle));
+    struct sim_rng rng = sim_rng_make(settings->seed, 3);
+    size_t states;
+
+    oracle->settings = *settings;
+    oracle->pages = settings->chains * settings->chain_pages;
+    assert(oracle->pages > 0 && oracle->pages <= ORACLE_PAGES_MAX);
+    oracle->chains = sim_alloc(settings->chains * sizeof(*oracle->chains));
+    for (uint32_t i = 0; i < settings->chains; i++) {
+        oracle->chains[i].from = i;
+        if (i > 0 && settings->chain_pages > 1 && sim_rng_chance(&rng, 600)) {
+            oracle->chains[i].from = (uint32_t)sim_rng_below(&rng, i);
+            oracle->chains[i].fork = (uint32_t)sim_rng_between(&rng, 1, settings->chain_pages - 1);
+        }
+    }
+    states = (size_t)settings->namespaces * oracle->pages;
+    oracle->states = sim_alloc(states);
+    memset(oracle->states, ABSENT | ABSENT << AFTER_KILL | ABSENT << AFTER_POWER, states);
+    return oracle;
+}
+
+void
+oracle_destroy(struct oracle *oracle)
+{
+    if (oracle == NULL)
+        return;
+    free(oracle->chains);
+    free(oracle->states);
+    free(oracle);
+}
+
+uint32_t
+oracle_page(const struct oracle *oracle, uint32_t chain, uint32_t depth)
+{
+    assert(chain < oracle->settings.chains && depth < oracle->settings.chain_pages);
+    while (depth < oracle->chains[chain].fork)
+        chain = oracle->chains[chain].from;
+    return chain * oracle->settings.chain_pages + depth;
+}
+
+/* The root whose prefix this page's id shares, or the page itself. */
+static uint32_t
+twin_of(const struct oracle *oracle, uint32_t page)
+{
+    uint32_t chain = page / oracle->settings.chain_pages;
+
+    if (oracle->settings.twins && page % oracle->settings.chain_pages == 0 && chain % 2 == 1)
+        return page - oracle->settings.chain_pages;
+    return page;
+}
+
+static bool
+is_twin(const struct oracle *oracle, uint32_t page)
+{
+    return oracle->settings.twins && page % oracle->settings.chain_pages == 0;
+}
+
+varve_id
+oracle_id(const struct oracle *oracle, uint32_t page)
+{
+    struct sim_rng rng = sim_rng_make(oracle->settings.seed, 0x100000000u + page);
+    struct sim_rng twin = sim_rng_make(oracle->settings.seed, 0x100000000u + twin_of(oracle, page));
+    varve_id id;
+
+    sim_rng_fill(&rng, id.bytes, sizeof(id.bytes));
+    sim_rng_fill(&twin, id.bytes, TWIN_PREFIX_BYTES);
+    /* Where a prefix is found, by oracle_find(): its page number is in it. */
+    for (int i = 0; i < 4; i++)
+        id.bytes[i] = (uint8_t)(twin_of(oracle, page) >> 8 * i ^ id.bytes[4 + i]);
+    return id;
+}
+
+uint32_t
+oracle_find(const struct oracle *oracle, const uint8_t prefix[16])
+{
+    uint32_t page = 0;
+    varve_id id;
+
+    for (int i = 0; i < 4; i++)
+        page |= (uint32_t)(prefix[i] ^ prefix[4 + i]) << 8 * i;
+    if (page >= oracle->pages)
+        return UINT32_MAX;
+    id = oracle_id(oracle, page);
+    return memcmp(id.bytes, prefix, 16) == 0 ? page : UINT32_MAX;
+}
+
+uint32_t
+oracle_size(const struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    struct sim_rng rng = sim_rng_make(oracle->settings.seed ^ (uint64_t)ns << 56, 0x200000000u + page);
+    uint32_t max = oracle->settings.size_max;
+
+    switch (oracle->settings.sizes) {
+    case ORACLE_SIZES_FIXED:
+        return max;
+    case ORACLE_SIZES_ANY:
+        return (uint32_t)sim_rng_log(&rng, (uint64_t)max + 1) - 1;
+    case ORACLE_SIZES_BLOCKS:
+        return (uint32_t)sim_rng_between(&rng, 0, max / 512) * 512;
+    }
+    return 0;
+}
+
+void
+oracle_fill(const struct oracle *oracle, uint32_t ns, uint32_t page, uint8_t *data)
+{
+    struct sim_rng rng = sim_rng_make(oracle->settings.seed ^ (uint64_t)(ns + 1) << 48, 0x300000000u + page);
+
+    sim_rng_fill(&rng, data, oracle_size(oracle, ns, page));
+}
+
+bool
+oracle_matches(const struct oracle *oracle, uint32_t ns, uint32_t page, const uint8_t *data)
+{
+    uint32_t size = oracle_size(oracle, ns, page);
+    uint8_t *right = sim_alloc(size);
+    bool same;
+
+    oracle_fill(oracle, ns, page, right);
+    same = memcmp(right, data, size) == 0;
+    free(right);
+    return same;
+}
+
+void
+oracle_put_begin(struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    state_allow(oracle, ns, page, PRESENT);
+}
+
+void
+oracle_put(struct oracle *oracle, uint32_t ns, uint32_t page, bool synced)
+{
+    state_set(oracle, ns, page, 0, PRESENT);
+    state_set(oracle, ns, page, AFTER_KILL, PRESENT);
+    if (synced)
+        state_set(oracle, ns, page, AFTER_POWER, PRESENT);
+}
+
+void
+oracle_remove_begin(struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    state_allow(oracle, ns, page, ABSENT);
+}
+
+void
+oracle_remove(struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    state_set(oracle, ns, page, 0, ABSENT);
+    state_set(oracle, ns, page, AFTER_KILL, ABSENT);
+}
+
+void
+oracle_clear_begin(struct oracle *oracle, uint32_t ns)
+{
+    for (uint32_t page = 0; page < oracle->pages; page++)
+        state_allow(oracle, ns, page, ABSENT);
+}
+
+void
+oracle_clear(struct oracle *oracle, uint32_t ns)
+{
+    for (uint32_t page = 0; page < oracle->pages; page++) {
+        state_set(oracle, ns, page, 0, ABSENT);
+        state_set(oracle, ns, page, AFTER_KILL, ABSENT);
+        state_set(oracle, ns, page, AFTER_POWER, ABSENT);
+    }
+}
+
+static void
+copy_all(struct oracle *oracle, unsigned from, unsigned to)
+{
+    for (uint32_t ns = 0; ns < oracle->settings.namespaces; ns++) {
+        for (uint32_t page = 0; page < oracle->pages; page++)
+            state_set(oracle, ns, page, to, state_get(oracle, ns, page, from));
+    }
+}
+
+void
+oracle_sync(struct oracle *oracle)
+{
+    copy_all(oracle, 0, AFTER_POWER);
+}
+
+void
+oracle_dropped(struct oracle *oracle)
+{
+    for (uint32_t ns = 0; ns < oracle->settings.namespaces; ns++)
+        oracle_clear_begin(oracle, ns);
+}
+
+void
+oracle_crash(struct oracle *oracle, enum sim_crash_mode mode)
+{
+    if (mode == SIM_CRASH_POWER)
+        copy_all(oracle, AFTER_POWER, AFTER_KILL);
+    copy_all(oracle, AFTER_KILL, 0);
+}
+
+bool
+oracle_may_be(const struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
+{
+    return oracle->lenient || is_twin(oracle, page) ||
+           (state_get(oracle, ns, page, 0) & (present ? PRESENT : ABSENT)) != 0;
+}
+
+bool
+oracle_observe(struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
+{
+    if (!oracle_may_be(oracle, ns, page, present))
+        return false;
+    if (oracle->lenient || is_twin(oracle, page))
+        return true;
+    state_set(oracle, ns, page, 0, present ? PRESENT : ABSENT);
+    /* What is there is on the disk, and the death of the process takes nothing from it. */
+    if (present)
+        state_set(oracle, ns, page, AFTER_KILL, PRESENT);
+    return true;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_driver.h - one simulated run: a store on a simulated disk, several clients that call it, background steps between their calls,
+ * crashes, and the oracle that judges every answer. Everything follows from the seed. Part by part: sim_config.c draws what kind of run it
+ * is, sim_ops.c and sim_reads.c make the calls, sim_verify.c looks at a whole store, sim_life.c opens, crashes and closes.
+ */
+#ifndef VARVE_SIM_DRIVER_H
+#define VARVE_SIM_DRIVER_H
+
+#include "oracle.h"
+#include "sim_disk.h"
+
+#define SIM_NAMESPACES_MAX 4
+#define SIM_CLIENTS_MAX    6
+#define SIM_OPTIONS_MAX    20
+
+enum sim_call {
+    SIM_CALL_PUT,
+    SIM_CALL_GET,
+    SIM_CALL_PROBE,
+    SIM_CALL_EXISTS,
+    SIM_CALL_TOUCH,
+    SIM_CALL_REMOVE,
+    SIM_CALL_CLEAR,
+    SIM_CALL_SYNC,
+    SIM_CALL_OPTION,
+    SIM_CALL_ITERATE,
+    SIM_CALL_CHECK,
+    SIM_CALL_TICK,
+    SIM_CALLS,
+};
+
+struct sim_option {
+    const char *name;
+    char value[24];
+};
+
+/* What kind of run a seed makes: a random subset of features, and limits so small that they are reached. */
+struct sim_config {
+    struct sim_disk_settings disk;
+    struct oracle_settings oracle;
+    struct sim_option options[SIM_OPTIONS_MAX];
+    size_t option_count;
+    uint32_t clients;
+    uint32_t weights[SIM_CALLS];
+    uint32_t batch_max;
+    uint32_t ops_per_life;
+    uint32_t crash_per_mille; /* lives that end in a crash */
+    uint32_t power_per_mille; /* of crashes */
+    uint64_t crash_span;      /* the crash comes among so many changes of the disk */
+    uint64_t capacity;
+    bool unaligned;
+};
+
+/* What goes wrong beside crashes. */
+enum sim_trouble {
+    SIM_TROUBLE_NONE,
+    SIM_TROUBLE_RANDOM, /* failing and lying devices, failing allocations, rotten bits */
+    SIM_TROUBLE_NTH,    /* the nth operation of a kind fails, in the whole run; no crashes */
+};
+
+/* A run. */
+struct sim_plan {
+    uint64_t seed;
+    uint64_t ops;
+    enum sim_trouble trouble;
+    enum sim_op nth_op; /* of SIM_TROUBLE_NTH */
+    uint64_t nth;
+};
+
+/* Where a client is in its conversation. */
+struct sim_client {
+    uint32_t ns, chain, depth;
+};
+
+struct sim_totals {
+    uint64_t ops, lives, crashes, pages_put, pages_read, pages_verified, faults;
+    uint64_t drops, flushes, merges, recovered, torn; /* of the store: what the runs made it do */
+};
+
+struct sim {
+    struct sim_plan plan;
+    struct sim_config config;
+    struct sim_rng rng;
+    struct sim_disk *disk;
+    struct oracle *oracle;
+    varve_store *store;
+    varve_namespace *namespaces[SIM_NAMESPACES_MAX];
+    struct sim_client clients[SIM_CLIENTS_MAX];
+    uint64_t dropped; /* segments, as last seen in this life */
+    bool faulty;      /* operations may fail in this life: no answer is also an answer */
+    struct sim_totals *totals;
+};
+
+void sim_config_draw(struct sim_config *config, uint64_t seed);
+/* The options that may differ from life to life are drawn again. */
+void sim_config_redraw(struct sim_config *config, struct sim_rng *rng);
+
+/* One call, or one step of background work. */
+void sim_put(struct sim *sim);
+void sim_remove(struct sim *sim);
+void sim_clear(struct sim *sim);
+void sim_sync_store(struct sim *sim);
+void sim_option(struct sim *sim);
+void sim_tick(struct sim *sim);
+void sim_get(struct sim *sim);
+void sim_probe(struct sim *sim);
+void sim_exists(struct sim *sim);
+void sim_touch(struct sim *sim);
+
+/* Pages a call names: a stretch of a chain, or a handful from anywhere. The caller frees both. */
+struct sim_pick {
+    uint32_t ns;
+    uint32_t chain, depth; /* of the first, when in_order */
+    size_t count;
+    bool in_order; /* consecutive pages of one chain */
+    uint32_t *pages;
+    varve_id *ids;
+};
+struct sim_pick sim_pick_make(struct sim *sim, bool distinct);
+void sim_pick_free(struct sim_pick *pick);
+
+/* How many of the pages must be, and may be, there. */
+void sim_count_bounds(const struct sim *sim, const struct sim_pick *pick, int64_t *least, int64_t *most);
+
+/* Read every page of the universe and compare it with the oracle. */
+void sim_verify_pages(struct sim *sim);
+/* Every page is iterated over once, and no other. */
+void sim_verify_iteration(struct sim *sim);
+/* varve_check() finds nothing. */
+void sim_verify_check(struct sim *sim);
+/* Read `count` pages into fresh buffers and judge each; small_per_mille of the buffers are too small. */
+void sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *pages, size_t count, uint32_t small_per_mille);
+
+/* A failure of the store that nothing explains: no fault was injected and the world goes on. */
+bool sim_excused(const struct sim *sim);
+void sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err);
+/* Tell the oracle about segments dropped since last asked. */
+void sim_note_drops(struct sim *sim);
+uint64_t sim_stat(struct sim *sim, const char *name);
+
+/* A whole run. Ends the process when it fails. Returns how often a fault hit. */
+uint64_t sim_run(const struct sim_plan *plan, struct sim_totals *totals);
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calls that change a store, and what each tells the oracle. A page whose status is VARVE_OK counts as acknowledged, whatever came after. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sim_driver.h"
+#include "sim_log.h"
+#include "store/store.h"
+
+#define PUT_IOV_MAX 5
+
+struct sim_pick
+sim_pick_make(struct sim *sim, bool distinct)
+{
+    const struct oracle_settings *shape = &sim->oracle->settings;
+    struct sim_client *client = &sim->clients[sim_rng_below(&sim->rng, sim->config.clients)];
+    size_t limit = sim_rng_log(&sim->rng, sim->config.batch_max);
+    struct sim_pick pick = {.ns = client->ns, .in_order = distinct || !sim_rng_chance(&sim->rng, 80)};
+
+    if (sim_rng_chance(&sim->rng, 300))
+        client->depth = (uint32_t)sim_rng_below(&sim->rng, shape->chain_pages);
+    if (client->depth >= shape->chain_pages || sim_rng_chance(&sim->rng, 100)) {
+        client->ns = (uint32_t)sim_rng_below(&sim->rng, shape->namespaces);
+        client->chain = (uint32_t)sim_rng_below(&sim->rng, shape->chains);
+        client->depth = 0;
+    }
+    pick.ns = client->ns;
+    pick.chain = client->chain;
+    pick.depth = client->depth;
+    if (pick.in_order && limit > shape->chain_pages - pick.depth)
+        limit = shape->chain_pages - pick.depth;
+    pick.count = limit;
+    pick.pages = sim_alloc(limit * sizeof(*pick.pages));
+    pick.ids = sim_alloc(limit * sizeof(*pick.ids));
+    for (size_t i = 0; i < limit; i++) {
+        pick.pages[i] = pick.in_order ? oracle_page(sim->oracle, pick.chain, pick.depth + (uint32_t)i)
+                                      : (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages);
+        pick.ids[i] = oracle_id(sim->oracle, pick.pages[i]);
+    }
+    return pick;
+}
+
+void
+sim_pick_free(struct sim_pick *pick)
+{
+    free(pick->pages);
+    free(pick->ids);
+}
+
+/* A page as a put gives it: bytes cut into pieces that lie apart, each a block of its own so that the sanitizers see overruns. */
+struct put_page {
+    struct iovec iov[PUT_IOV_MAX];
+    void *blocks[PUT_IOV_MAX];
+};
+
+static void *
+piece_make(struct sim *sim, const uint8_t *data, size_t size, struct iovec *iov)
+{
+    size_t align = varve_io_align(sim->store);
+    size_t shift = sim->config.unaligned && sim_rng_chance(&sim->rng, 500) ? sim_rng_below(&sim->rng, 64) : 0;
+    void *block;
+
+    if (posix_memalign(&block, align, size + shift + 1) != 0)
+        abort();
+    if (size > 0)
+        memcpy((uint8_t *)block + shift, data, size);
+    *iov = (struct iovec){(uint8_t *)block + shift, size};
+    return block;
+}
+
+static void
+put_page_make(struct sim *sim, uint32_t ns, uint32_t number, struct put_page *page, varve_page *out)
+{
+    uint32_t size = oracle_size(sim->oracle, ns, number), done = 0;
+    uint32_t pieces = (uint32_t)sim_rng_between(&sim->rng, 1, sim_rng_chance(&sim->rng, 300) ? PUT_IOV_MAX : 1);
+    uint8_t *data = sim_alloc(size);
+
+    oracle_fill(sim->oracle, ns, number, data);
+    if (size == 0 && sim_rng_chance(&sim->rng, 500))
+        pieces = 0;
+    for (uint32_t i = 0; i < pieces; i++) {
+        uint32_t part = size - done;
+
+        if (i + 1 < pieces)
+            part = (uint32_t)sim_rng_below(&sim->rng, (uint64_t)part + 1);
+        if (i + 1 < pieces && !sim->config.unaligned)
+            part -= part % 4096;
+        page->blocks[i] = piece_make(sim, data + done, part, &page->iov[i]);
+        done += part;
+    }
+    free(data);
+    *out = (varve_page){
+        .id = oracle_id(sim->oracle, number), .iov = pieces == 0 ? NULL : page->iov, .iov_count = pieces, .status = -1};
+}
+
+/* The right parent, none, or a wrong one. */
+static const varve_id *
+choose_parent(struct sim *sim, const struct sim_pick *pick, varve_id *room)
+{
+    if (sim_rng_chance(&sim->rng, 100))
+        return NULL;
+    if (!pick->in_order || sim_rng_chance(&sim->rng, 50)) {
+        *room = oracle_id(sim->oracle, (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages));
+        return room;
+    }
+    if (pick->depth == 0)
+        return NULL;
+    *room = oracle_id(sim->oracle, oracle_page(sim->oracle, pick->chain, pick->depth - 1));
+    return room;
+}
+
+static void
+judge_put(struct sim *sim, const struct sim_pick *pick, const varve_page *pages, bool synced)
+{
+    size_t stored = 0;
+
+    for (size_t i = 0; i < pick->count; i++) {
+        if (pages[i].status == VARVE_OK) {
+            oracle_put(sim->oracle, pick->ns, pick->pages[i], synced);
+            stored++;
+        } else if (!sim_excused(sim)) {
+            sim_fail("put of page %" PRIu32 " (%" PRIu32 " bytes): status %d", pick->pages[i],
+                     oracle_size(sim->oracle, pick->ns, pick->pages[i]), pages[i].status);
+        }
+    }
+    sim->totals->pages_put += stored;
+    sim_log("  put: %zu of %zu stored", stored, pick->count);
+}
+
+void
+sim_put(struct sim *sim)
+{
+    struct sim_pick pick = sim_pick_make(sim, false);
+    varve_page *pages = sim_alloc(pick.count * sizeof(*pages));
+    struct put_page *buffers = sim_alloc(pick.count * sizeof(*buffers));
+    unsigned flags = sim_rng_chance(&sim->rng, 100) ? VARVE_PUT_SYNC : 0;
+    const varve_id *parent;
+    varve_error err = {0};
+    varve_id room;
+    int rc;
+
+    if (pick.count > 1 && sim_rng_chance(&sim->rng, 100)) /* one id twice in a batch */
+        pick.pages[sim_rng_below(&sim->rng, pick.count)] = pick.pages[sim_rng_below(&sim->rng, pick.count)];
+    for (size_t i = 0; i < pick.count; i++) {
+        put_page_make(sim, pick.ns, pick.pages[i], &buffers[i], &pages[i]);
+        oracle_put_begin(sim->oracle, pick.ns, pick.pages[i]);
+    }
+    parent = choose_parent(sim, &pick, &room);
+    sim_log("put ns=%" PRIu32 " chain=%" PRIu32 " depth=%" PRIu32 " count=%zu%s%s%s", pick.ns, pick.chain, pick.depth,
+            pick.count, pick.in_order ? "" : " scattered", parent == NULL ? " no parent" : "",
+            (flags & VARVE_PUT_SYNC) != 0 ? " sync" : "");
+    rc = varve_put_batch(sim->store, sim->namespaces[pick.ns], parent, pages, pick.count, flags, &err);
+    sim_expect(sim, rc, "varve_put_batch", &err);
+    if (rc == VARVE_OK)
+        judge_put(sim, &pick, pages, (flags & VARVE_PUT_SYNC) != 0);
+    for (size_t i = 0; i < sim->config.clients; i++) { /* the conversation goes on */
+        if (pick.in_order && sim->clients[i].ns == pick.ns && sim->clients[i].chain == pick.chain)
+            sim->clients[i].depth = pick.depth + (uint32_t)pick.count;
+    }
+    for (size_t i = 0; i < pick.count; i++) {
+        for (size_t k = 0; k < PUT_IOV_MAX; k++)
+            free(buffers[i].blocks[k]);
+    }
+    free(buffers);
+    free(pages);
+    sim_pick_free(&pick);
+}
+
+/* How many of the pages must be, and may be, there. */
+void
+sim_count_bounds(const struct sim *sim, const struct sim_pick *pick, int64_t *least, int64_t *most)
+{
+    *least = *most = 0;
+    for (size_t i = 0; i < pick->count; i++) {
+        *least += !oracle_may_be(sim->oracle, pick->ns, pick->pages[i], false);
+        *most += oracle_may_be(sim->oracle, pick->ns, pick->pages[i], true);
+    }
+}
+
+void
+sim_remove(struct sim *sim)
+{
+    struct sim_pick pick = sim_pick_make(sim, true);
+    int64_t least, most, removed;
+    varve_error err = {0};
+
+    if (pick.count > 3 && sim_rng_chance(&sim->rng, 700))
+        pick.count = 3;
+    sim_count_bounds(sim, &pick, &least, &most);
+    for (size_t i = 0; i < pick.count; i++)
+        oracle_remove_begin(sim->oracle, pick.ns, pick.pages[i]);
+    sim_log("remove ns=%" PRIu32 " chain=%" PRIu32 " depth=%" PRIu32 " count=%zu", pick.ns, pick.chain, pick.depth,
+            pick.count);
+    removed = varve_remove_batch(sim->store, sim->namespaces[pick.ns], pick.ids, pick.count, &err);
+    sim_expect(sim, removed, "varve_remove_batch", &err);
+    if (removed >= 0) {
+        if (!sim_excused(sim) && (removed < least || removed > most))
+            sim_fail("varve_remove_batch removed %" PRId64 " pages, not %" PRId64 " to %" PRId64, removed, least, most);
+        /* A page that could not be looked up was not removed either. */
+        for (size_t i = 0; i < pick.count && !sim->faulty; i++)
+            oracle_remove(sim->oracle, pick.ns, pick.pages[i]);
+    }
+    sim_pick_free(&pick);
+}
+
+void
+sim_clear(struct sim *sim)
+{
+    uint32_t ns = (uint32_t)sim_rng_below(&sim->rng, sim->oracle->settings.namespaces);
+    varve_error err = {0};
+    int rc;
+
+    sim_log("clear ns=%" PRIu32, ns);
+    oracle_clear_begin(sim->oracle, ns);
+    rc = varve_namespace_clear(sim->store, sim->namespaces[ns], &err);
+    sim_expect(sim, rc, "varve_namespace_clear", &err);
+    if (rc == VARVE_OK)
+        oracle_clear(sim->oracle, ns);
+}
+
+void
+sim_sync_store(struct sim *sim)
+{
+    varve_error err = {0};
+    int rc;
+
+    sim_log("sync");
+    rc = varve_sync(sim->store, &err);
+    sim_expect(sim, rc, "varve_sync", &err);
+    if (rc == VARVE_OK)
+        oracle_sync(sim->oracle);
+}
+
+void
+sim_option(struct sim *sim)
+{
+    static const struct {
+        const char *name;
+        uint64_t first, last;
+    } options[] = {
+        {"size_ratio", 2, 8}, {"runs_per_level", 1, 4}, {"runs_last_level", 1, 4}, {"sync_interval_ms", 0, 200}};
+    size_t i = sim_rng_below(&sim->rng, sizeof(options) / sizeof(options[0]));
+    varve_error err = {0};
+    char value[24];
+
+    (void)snprintf(value, sizeof(value), "%" PRIu64, sim_rng_between(&sim->rng, options[i].first, options[i].last));
+    sim_log("option %s=%s", options[i].name, value);
+    sim_expect(sim, varve_option_set(sim->store, options[i].name, value, &err), "varve_option_set", &err);
+}
+
+void
+sim_tick(struct sim *sim)
+{
+    uint64_t limit = sim_rng_chance(&sim->rng, 200) ? 20000 : sim_rng_between(&sim->rng, 1, 4);
+    uint64_t steps = 0;
+
+    sim_log("tick");
+    while (steps < limit && !sim->disk->stopped && store_tick(sim->store))
+        steps++;
+    if (limit == 20000 && steps == limit && !sim_excused(sim))
+        sim_fail("background work never ends");
+}
