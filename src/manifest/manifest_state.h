@@ -33,6 +33,7 @@ struct state_segment {
     uint64_t bytes;   /* of the file: preallocated, or final when sealed */
     uint64_t indexed; /* extents before it are in runs */
     bool sealed;
+    bool present; /* recovery's: its file is in the directory */
     uint8_t align_shift;
     struct state_use *uses;
     size_t use_count, use_capacity;

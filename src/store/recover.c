@@ -262,7 +262,7 @@ scan_segment(struct recovery *recovery, struct manifest_state *state, struct sta
     return VARVE_OK;
 }
 
-/* Directory listing: segments made after the manifest's last durable edit are taken in. */
+/* Directory listing: which segments are there; those made after the manifest's last durable edit are taken in. */
 struct adoption {
     struct manifest_state *state;
     uint64_t known; /* numbers from here on are newer than the manifest */
@@ -273,6 +273,7 @@ adopt_segment(void *arg, const char *name)
 {
     struct adoption *adoption = arg;
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
+    struct state_segment *segment;
     uint64_t number;
     enum format_file_kind kind = format_parse_name(name, &number);
 
@@ -280,10 +281,37 @@ adopt_segment(void *arg, const char *name)
         return 0;
     if (number >= adoption->state->next_number)
         adoption->state->next_number = number + 1; /* numbers are never used again, whatever the file was */
-    if (kind != FORMAT_FILE_SEGMENT || number < adoption->known)
+    if (kind != FORMAT_FILE_SEGMENT)
         return 0;
     item.u.segment.number = number;
-    return manifest_state_apply(adoption->state, &item) == VARVE_OK ? 0 : -ENOMEM;
+    if (number >= adoption->known && manifest_state_apply(adoption->state, &item) != VARVE_OK)
+        return -ENOMEM;
+    segment = manifest_state_segment(adoption->state, number);
+    if (segment != NULL)
+        segment->present = true;
+    return 0;
+}
+
+/*
+ * Leave out segments whose files are not there: dropped just before the power failed, when the unlink became durable and the edit
+ * did not. (Or lost: what they held is then a miss.)
+ */
+static int
+forget_missing(varve_store *store, struct manifest_state *state)
+{
+    struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
+    int rc = VARVE_OK;
+
+    for (size_t i = 0; i < state->segment_count && rc == VARVE_OK;) {
+        if (state->segments[i].present) {
+            i++;
+            continue;
+        }
+        COUNT(&store->counters, segments_missing, 1);
+        item.u.segment.number = state->segments[i].number;
+        rc = manifest_state_apply(state, &item);
+    }
+    return rc;
 }
 
 static void
@@ -304,8 +332,7 @@ recovery_scan(varve_store *store, struct manifest_state *state, struct recovery 
     uint8_t *window = env->ops->alloc(env, WINDOW_BYTES, IO_ALIGN_MAX);
     int rc = env->ops->list(env, adopt_segment, &adoption);
 
-    if (rc < 0)
-        rc = error_os(err, rc, "list the directory");
+    rc = rc < 0 ? error_os(err, rc, "list the directory") : forget_missing(store, state);
     if (rc == VARVE_OK && recovery != NULL)
         recovery->segments = env_zalloc(env, (state->segment_count + 1) * sizeof(recovery->segments[0]));
     if (rc == VARVE_OK && (recovery == NULL || window == NULL || recovery->segments == NULL))

@@ -259,7 +259,7 @@ oracle_observe(struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
         return true;
     state_set(oracle, ns, page, 0, present ? PRESENT : ABSENT);
     /* What is there is on the disk, and the death of the process takes nothing from it. */
-    if (present)
+    if (present && !oracle->in_doubt)
         state_set(oracle, ns, page, AFTER_KILL, PRESENT);
     return true;
 }

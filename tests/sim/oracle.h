@@ -39,7 +39,8 @@ struct oracle {
     struct oracle_chain *chains;
     uint32_t pages;  /* in the universe; page = chain * chain_pages + depth */
     uint8_t *states; /* namespace * pages + page */
-    bool lenient;    /* faults were injected: any page may be there or not, but never a wrong byte */
+    bool lenient;    /* the device lied: any page may be there or not, but never a wrong byte */
+    bool in_doubt;   /* calls that failed in this life may yet have an effect in the next */
 };
 
 struct oracle *oracle_create(const struct oracle_settings *settings);

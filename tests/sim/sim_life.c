@@ -291,6 +291,7 @@ life_run(struct sim *sim, uint64_t ops, bool last)
         sim_disk_faults_clear(sim->disk);
     else
         add_trouble(sim);
+    sim->oracle->in_doubt = sim->faulty;
     if (life_open(sim)) {
         life_look(sim);
         while (done < ops && !sim->disk->stopped) {
