@@ -210,7 +210,7 @@ int
 varve_options_set(varve_options *options, const char *name, const char *value, varve_error *err)
 {
     const struct option_row *row;
-    uint64_t parsed, min, max, initial;
+    uint64_t parsed, min = 0, max = 0, initial = 0;
     bool in_range;
 
     if (options == NULL || name == NULL || value == NULL)

@@ -18,8 +18,8 @@ int error_set(varve_error *err, int code, const char *format, ...) __attribute__
 int error_os(varve_error *err, int rc, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #ifdef __clang_analyzer__ /* looks into one file at a time: tell it that what comes back is an error */
-#define error_set(err, code, ...) ((void)(err), (code) < 0 ? (code) : VARVE_E_IO)
-#define error_os(err, rc, ...)    ((void)(err), (void)(rc), VARVE_E_IO)
+#define error_set(err, code, ...) (error_set(err, code, __VA_ARGS__), (code) < 0 ? (code) : VARVE_E_IO)
+#define error_os(err, rc, ...)    (error_os(err, rc, __VA_ARGS__), VARVE_E_IO)
 #endif
 
 #endif

@@ -119,7 +119,7 @@ posix_truncate(struct env_file *file, uint64_t size)
 static int
 posix_preallocate(struct env_file *file, uint64_t size)
 {
-    uint64_t present;
+    uint64_t present = 0;
     int rc;
 
     if (size == 0)

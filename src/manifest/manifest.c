@@ -188,7 +188,7 @@ install_current(struct manifest *manifest, const char *name, varve_error *err)
     struct env_file *file;
     int rc;
 
-    memcpy(text, name, length);
+    memcpy(text, name, length + 1);
     text[length] = '\n';
     rc = write_new_file(manifest, FORMAT_CURRENT_TMP_NAME, text, length + 1, &file, err);
     if (rc != VARVE_OK)

@@ -138,7 +138,8 @@ chunk_done(struct io *io)
         extent->rc = io->result;
     assert(extent->pending > 0);
     extent->pending--;
-    extent->batch->bytes_in_flight -= chunk->bytes;
+    if (chunk->bounce != NULL)
+        extent->batch->bounce_bytes -= chunk->bytes;
     env_free(env, chunk->bounce);
     env_free(env, chunk);
 }
@@ -187,7 +188,7 @@ chunk_create(struct extent_write *extent)
         return NULL;
     *chunk = (struct chunk){.extent = extent};
     if (extent->copied) {
-        chunk->bounce = env->ops->alloc(env, store->options.io_bytes, IO_ALIGN_MAX);
+        chunk->bounce = env->ops->alloc(env, extent->batch->store->options.io_bytes, IO_ALIGN_MAX);
         if (chunk->bounce == NULL) {
             env_free(env, chunk);
             return NULL;
@@ -206,7 +207,7 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
     uint64_t at = cursor->offset;
     uint32_t iov_count;
 
-    while (batch->bytes_in_flight >= WRITE_BYTES_IN_FLIGHT_MAX)
+    while (batch->bounce_bytes >= WRITE_BOUNCE_BYTES_MAX)
         batch->store->env->ops->wait(batch->queue, 1);
     chunk = chunk_create(extent);
     if (chunk == NULL)
@@ -215,6 +216,7 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
     if (extent->copied) {
         chunk->iov[0].iov_len = (size_t)chunk->bytes;
         iov_count = 1;
+        batch->bounce_bytes += chunk->bytes;
         COUNT(&batch->store->counters, put_copied_bytes, chunk->bytes);
     }
     chunk->io.op = ENV_OP_WRITE;
@@ -224,7 +226,6 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
     chunk->io.offset = extent->reservation.offset + at;
     chunk->io.done = chunk_done;
     extent->pending++;
-    batch->bytes_in_flight += chunk->bytes;
     io_submit(batch->queue, &chunk->io);
     batch->store->env->ops->wait(batch->queue, 0); /* to the device now, while the next pages are checksummed */
     return VARVE_OK;

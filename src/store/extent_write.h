@@ -8,14 +8,14 @@
 
 #include "store/store.h"
 
-/* Limits what one put has in flight beyond the queue's depth. */
-#define WRITE_BYTES_IN_FLIGHT_MAX ((uint64_t)32 << 20)
+/* Limits the memory that one put takes for bounce buffers. */
+#define WRITE_BOUNCE_BYTES_MAX ((uint64_t)32 << 20)
 
 /* What all extents of one put share. */
 struct write_batch {
     varve_store *store;
     struct env_queue *queue;
-    uint64_t bytes_in_flight;
+    uint64_t bounce_bytes; /* in flight */
 };
 
 struct extent_write {

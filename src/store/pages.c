@@ -15,6 +15,24 @@ pages_check_call(const varve_store *store, const varve_namespace *ns, const void
     return VARVE_OK;
 }
 
+/*
+ * Few large reads cost the least CPU, many keep the device busy: 16 at a time reach the bandwidth of a drive, and below 128 KiB a read
+ * costs more than it brings. (Writes are always as large as they may be: on ext4 each one into preallocated space is a
+ * journal entry and a hand-over to a kernel thread, so halving their size halves their throughput.)
+ */
+#define PIECES_WANTED   16
+#define PIECE_BYTES_MIN ((uint64_t)128 << 10)
+
+uint64_t
+store_piece_bytes(const varve_store *store, uint64_t total)
+{
+    uint64_t bytes = (total / PIECES_WANTED + IO_ALIGN_MAX - 1) & ~(uint64_t)(IO_ALIGN_MAX - 1);
+
+    if (bytes < PIECE_BYTES_MIN)
+        bytes = PIECE_BYTES_MIN;
+    return bytes < store->options.io_bytes ? bytes : store->options.io_bytes;
+}
+
 bool
 page_buffer_bytes(const varve_page *page, uint64_t *bytes)
 {

@@ -13,6 +13,9 @@
 int pages_check_call(const varve_store *store, const varve_namespace *ns, const void *items, size_t count,
                      varve_error *err);
 
+/* How large the single reads of a batch of `total` bytes are to be: a multiple of IO_ALIGN_MAX, at most io_bytes. */
+uint64_t store_piece_bytes(const varve_store *store, uint64_t total);
+
 /* Bytes in a page's buffers; false: the iovec is not usable (a NULL with a length, too many, or more bytes than any memory). */
 bool page_buffer_bytes(const varve_page *page, uint64_t *bytes);
 

@@ -39,6 +39,7 @@ struct get {
     uint32_t reads;        /* in flight */
     uint64_t bounce_bytes; /* in flight */
     uint64_t bytes;        /* read and verified */
+    uint64_t piece_bytes;  /* of the largest read: store_piece_bytes() */
 };
 
 /* A piece of one page that one read brings. */
@@ -282,14 +283,14 @@ static void
 plan_piece(struct get *get, struct plan *plan, uint32_t index, uint64_t page_offset, uint64_t size)
 {
     const struct fetch *fetch = &get->fetches[index];
-    uint64_t io_align = get->store->env->io_align, io_bytes = get->store->options.io_bytes;
+    uint64_t io_align = get->store->env->io_align;
     uint64_t from = fetch->location.offset + page_offset;
     uint64_t begin = from & ~(io_align - 1);
     uint64_t end = (from + size + io_align - 1) & ~(io_align - 1);
     bool joins = plan->part_count > 0 && plan->part_count < READ_PARTS_MAX && plan->aligned == fetch->aligned &&
                  plan->segment == fetch->location.segment && begin >= plan->offset &&
                  (fetch->aligned ? begin == plan->offset + plan->bytes : begin <= plan->offset + plan->bytes) &&
-                 end - plan->offset <= io_bytes;
+                 end - plan->offset <= get->piece_bytes;
 
     if (joins && fetch->aligned)
         joins = add_buffers(plan, &get->pages[index], page_offset, size);
@@ -318,7 +319,7 @@ find_pages(struct get *get)
     struct counters *counters = &get->store->counters;
     struct index_view *view = index_view_acquire(get->store->index);
     uint64_t stamps = log_stamps(get->store->log, get->count), touched = 0;
-    uint64_t io_align = get->store->env->io_align, io_bytes = get->store->options.io_bytes;
+    uint64_t io_align = get->store->env->io_align;
     struct index_cursor cursor;
 
     index_cursor_init(&cursor, view);
@@ -349,7 +350,6 @@ find_pages(struct get *get)
         fetch->wanted = page->size > 0;
         fetch->aligned =
             fetch->location.offset % io_align == 0 && page_is_aligned(page, page->size, (uint32_t)io_align);
-        fetch->pending = (uint32_t)((page->size + io_bytes - 1) / io_bytes);
         if (page->size == 0)
             settle_page(get, (uint32_t)i);
     }
@@ -360,18 +360,21 @@ find_pages(struct get *get)
 static void
 read_pages(struct get *get, struct plan *plan)
 {
-    uint64_t io_bytes = get->store->options.io_bytes;
+    uint64_t piece_bytes, total = 0;
 
+    for (size_t i = 0; i < get->count; i++)
+        total += get->fetches[i].wanted ? get->pages[i].size : 0;
+    get->piece_bytes = piece_bytes = store_piece_bytes(get->store, total);
     plan->part_count = plan->iov_count = 0;
     plan->bytes = 0;
     for (size_t i = 0; i < get->count; i++) {
+        uint64_t size = get->pages[i].size;
+
         if (!get->fetches[i].wanted)
             continue;
-        for (uint64_t at = 0; at < get->pages[i].size; at += io_bytes) {
-            uint64_t left = get->pages[i].size - at;
-
-            plan_piece(get, plan, (uint32_t)i, at, left < io_bytes ? left : io_bytes);
-        }
+        get->fetches[i].pending = (uint32_t)((size + piece_bytes - 1) / piece_bytes);
+        for (uint64_t at = 0; at < size; at += piece_bytes)
+            plan_piece(get, plan, (uint32_t)i, at, size - at < piece_bytes ? size - at : piece_bytes);
     }
     submit_plan(get, plan);
     io_drain(get->queue);

@@ -435,7 +435,7 @@ replay_extent(varve_store *store, uint64_t segment, struct env_file *file, const
     };
 
     if (rc == VARVE_OK && file != NULL) {
-        buf = env->ops->alloc(env, (size_t)header->extent_bytes + 2 * IO_ALIGN_MAX, IO_ALIGN_MAX);
+        buf = env->ops->alloc(env, (size_t)header->extent_bytes + (size_t)2 * IO_ALIGN_MAX, IO_ALIGN_MAX);
         rc = buf == NULL ? VARVE_E_NOMEM : VARVE_OK;
     }
     for (uint32_t i = 0; i < header->count && rc == VARVE_OK; i++) {

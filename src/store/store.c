@@ -351,7 +351,7 @@ settle_options(varve_store *store, const struct manifest_state *state, varve_err
     options->io_bytes &= ~(uint64_t)(IO_ALIGN_MAX - 1);
     /* Half: a page must not push out everything else, nor stand in the way of the segment before it. */
     store->page_bytes_max = options->capacity / 2 > 2 * LOG_BLOCK_BYTES + SEGMENT_HEADER_BYTES
-                                ? options->capacity / 2 - 2 * LOG_BLOCK_BYTES - SEGMENT_HEADER_BYTES
+                                ? options->capacity / 2 - (uint64_t)2 * LOG_BLOCK_BYTES - SEGMENT_HEADER_BYTES
                                 : 0;
     space_init(&store->space, options->capacity);
     return VARVE_OK;

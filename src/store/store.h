@@ -151,7 +151,7 @@ struct recovery;
  * Bring *state up to what the directory holds: take in segments that are newer than the manifest, leave out missing ones, find the extents
  * that no run covers, seal every segment.
  */
-int recovery_scan(varve_store *store, struct manifest_state *state, struct recovery **out, varve_error *err);
+int recovery_scan(varve_store *store, struct manifest_state *state, struct recovery **result, varve_error *err);
 /* With log, index and manifest in place: insert the extents found. */
 int recovery_replay(struct recovery *recovery, varve_error *err);
 void recovery_free(varve_store *store, struct recovery *recovery);
