@@ -171,7 +171,8 @@ decode_namespace(struct wire_reader *reader, struct manifest_item *out)
     out->u.ns.page_bytes_hint = wire_read_varint(reader);
     out->u.ns.name_size = read_varint32(reader);
     out->u.ns.name = (const char *)wire_read_bytes(reader, out->u.ns.name_size);
-    if (out->u.ns.name_size == 0 || out->u.ns.name_size > VARVE_NAMESPACE_NAME_MAX)
+    if (out->u.ns.name == NULL || out->u.ns.name_size == 0 || out->u.ns.name_size > VARVE_NAMESPACE_NAME_MAX ||
+        memchr(out->u.ns.name, '\0', out->u.ns.name_size) != NULL)
         reader->failed = true;
 }
 

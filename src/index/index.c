@@ -217,6 +217,12 @@ out:
     return rc;
 }
 
+uint64_t
+index_building_run(const struct index *index)
+{
+    return index->merge == NULL ? 0 : merge_output_number(index->merge);
+}
+
 int
 index_merge(struct index *index, uint64_t budget_bytes, varve_error *err)
 {

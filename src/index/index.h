@@ -110,6 +110,9 @@ int index_flush(struct index *index, varve_error *err);
  */
 int index_merge(struct index *index, uint64_t budget_bytes, varve_error *err);
 
+/* The file number of the run that a merge in progress is writing, or 0. By the thread of index_merge(), or with it held off. */
+uint64_t index_building_run(const struct index *index);
+
 /* A snapshot: memtables and runs as they are now. Cheap. */
 struct index_view *index_view_acquire(struct index *index);
 void index_view_release(struct index_view *view);

@@ -20,6 +20,7 @@ struct merge {
     uint64_t *numbers;         /* of the runs */
     size_t run_count;
     uint32_t level;
+    uint64_t output_number; /* of the file being written */
     struct source_set sources;
     struct join join;
     struct run_writer *writer;
@@ -116,8 +117,9 @@ merge_create(struct index *index, const struct merge_inputs *inputs, struct merg
         goto fail;
     }
     merge->bytes_taken = bytes;
-    rc = run_writer_create(index->env, index->pool, hooks->new_file_number(hooks->arg), &bound, fingerprint_bits,
-                           &merge->writer, err);
+    merge->output_number = hooks->new_file_number(hooks->arg);
+    rc =
+        run_writer_create(index->env, index->pool, merge->output_number, &bound, fingerprint_bits, &merge->writer, err);
     if (rc < 0)
         goto fail;
     *out = merge;
@@ -280,4 +282,10 @@ merge_commit(struct merge *merge, varve_error *err)
         merge->output = NULL;
     }
     return VARVE_OK;
+}
+
+uint64_t
+merge_output_number(const struct merge *merge)
+{
+    return merge->output_number;
 }

@@ -34,5 +34,7 @@ int merge_create(struct index *index, const struct merge_inputs *inputs, struct 
 int merge_step(struct merge *merge, uint64_t budget_bytes, varve_error *err);
 int merge_commit(struct merge *merge, varve_error *err);
 void merge_destroy(struct merge *merge);
+/* Number of the file that it writes. */
+uint64_t merge_output_number(const struct merge *merge);
 
 #endif

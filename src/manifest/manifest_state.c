@@ -4,6 +4,9 @@
 #include <assert.h>
 #include <string.h>
 
+/* File numbers and branches count up from 1; one that is larger was never given out. */
+#define NUMBER_MAX ((uint64_t)1 << 62)
+
 void
 manifest_state_init(struct manifest_state *state, struct env *env)
 {
@@ -86,6 +89,8 @@ apply_namespace(struct manifest_state *state, const struct manifest_item *item)
 {
     struct state_namespace *ns = NULL;
 
+    if (item->u.ns.ns_id == UINT32_MAX)
+        return VARVE_E_CORRUPT;
     for (size_t i = 0; i < state->namespace_count && ns == NULL; i++) {
         const char *name = state->namespaces[i].name;
 
@@ -126,7 +131,7 @@ apply_segment_add(struct manifest_state *state, const struct manifest_item *item
         .align_shift = item->u.segment.align_shift,
     };
 
-    if (at < state->segment_count && state->segments[at].number == added.number)
+    if (added.number > NUMBER_MAX || (at < state->segment_count && state->segments[at].number == added.number))
         return VARVE_E_CORRUPT;
     if (array_append(state->env, &state->segments, &state->segment_count, &state->segment_capacity, sizeof(added)) ==
         NULL)
@@ -192,6 +197,8 @@ apply_run_add(struct manifest_state *state, const struct run_meta *meta)
 {
     struct run_meta *run;
 
+    if (meta->number > NUMBER_MAX)
+        return VARVE_E_CORRUPT;
     for (size_t i = 0; i < state->run_count; i++) {
         if (state->runs[i].number == meta->number)
             return VARVE_E_CORRUPT;
@@ -222,6 +229,8 @@ manifest_state_apply(struct manifest_state *state, const struct manifest_item *i
 {
     switch (item->kind) {
     case MANIFEST_COUNTERS:
+        if (item->u.counters.next_number > NUMBER_MAX || item->u.counters.next_branch > NUMBER_MAX)
+            return VARVE_E_CORRUPT;
         if (item->u.counters.next_number > state->next_number)
             state->next_number = item->u.counters.next_number;
         if (item->u.counters.next_branch > state->next_branch)

@@ -383,6 +383,7 @@ free_store(varve_store *store)
     mutex_deinit(&store->namespace_lock);
     mutex_deinit(&store->namespace_change);
     mutex_deinit(&store->write_lock);
+    mutex_deinit(&store->slice_lock);
     env_free(env, store);
 }
 
@@ -396,6 +397,7 @@ create_store(struct env *env, const varve_options *options)
     store->env = env;
     store->options = *options;
     store->next_branch = 1;
+    mutex_init(&store->slice_lock);
     mutex_init(&store->write_lock);
     mutex_init(&store->namespace_change);
     mutex_init(&store->namespace_lock);

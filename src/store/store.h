@@ -79,6 +79,8 @@ struct varve_store {
     uint8_t align_shift;
     atomic_bool read_only; /* a sync or a manifest write failed */
 
+    struct mutex
+        slice_lock; /* one slice of background work; held across its I/O, waited for by nothing that serves pages */
     struct mutex write_lock; /* inserts and rotations; branches */
     uint64_t next_branch;
     uint64_t active_extents; /* in the active memtable: bounds the replay */

@@ -121,7 +121,9 @@ run_slice(varve_store *store)
 
     if (rc != VARVE_OK)
         return VARVE_MISS; /* read-only: nothing may be written any more */
+    mutex_lock(&store->slice_lock);
     rc = do_slice(store);
+    mutex_unlock(&store->slice_lock);
     if (rc < 0)
         COUNT(&store->counters, background_errors, 1);
     mutex_lock(&store->background.lock);

@@ -265,7 +265,10 @@ test_footer(void **state)
         assert_int_not_equal(run_footer_decode(page, &out), VARVE_OK);
         page[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
-    page[16] = 200;
+    page[16] = 200; /* the version; a newer one is believed only when the checksum holds */
+    assert_int_equal(run_footer_decode(page, &out), VARVE_E_CORRUPT);
+    wire_put64(page + 8, 0);
+    wire_put64(page + 8, hash_bytes(page, sizeof(page)));
     assert_int_equal(run_footer_decode(page, &out), VARVE_E_VERSION);
 
     footer.fingerprint_bits = 26; /* does not fit into the slot */
