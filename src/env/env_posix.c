@@ -20,6 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LOCK_WAIT_MS  1000
+#define LOCK_PAUSE_MS 20
+
 #define FILE_MODE 0600
 
 static struct posix_env *
@@ -224,6 +227,24 @@ lock_describe(int fd)
 }
 
 /*
+ * Lock without waiting, but for an owner on its way out: a killed process keeps its lock until the kernel has taken down its memory and the
+ * I/O it had in flight, and a server restarted at once should not fail for that.
+ */
+static int
+lock_fd(int fd)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+
+    for (int waited_ms = 0;; waited_ms += LOCK_PAUSE_MS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        if (errno != EINTR && (errno != EWOULDBLOCK || waited_ms >= LOCK_WAIT_MS))
+            return -errno;
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+/*
  * The file stays behind when the lock is released: to unlink it would let two processes lock two files of one
  * name. flock() belongs to the open file description, so a second open in this process is refused as well.
  */
@@ -235,13 +256,9 @@ posix_lock(struct env *env, const char *name, struct env_file **out)
 
     if (fd < 0)
         return fd;
-    do
-        rc = flock(fd, LOCK_EX | LOCK_NB);
-    while (rc < 0 && errno == EINTR);
-    if (rc < 0) {
-        rc = -errno;
+    rc = lock_fd(fd);
+    if (rc < 0)
         goto fail;
-    }
     *out = posix_file_wrap(env, fd);
     if (*out == NULL) {
         rc = -ENOMEM;

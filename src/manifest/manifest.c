@@ -61,7 +61,7 @@ read_file(struct env *env, struct io_queue_pool *pool, const char *name, uint64_
             rc = error_os(err, rc, "read %s", name);
     }
     env->ops->close(file);
-    if (rc < 0) {
+    if (rc != VARVE_OK) {
         env_free(env, *data);
         return rc;
     }

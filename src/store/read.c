@@ -233,7 +233,7 @@ submit_plan(struct get *get, struct plan *plan)
     while (get->reads >= READS_IN_FLIGHT_MAX || get->bounce_bytes >= BOUNCE_IN_FLIGHT_MAX)
         env->ops->wait(get->queue, 1);
     rc = read_create(get, plan, &read);
-    if (rc < 0) {
+    if (read == NULL) {
         fail_plan(get, plan, rc);
     } else {
         read->io.op = ENV_OP_READ;

@@ -365,7 +365,7 @@ recovery_free(varve_store *store, struct recovery *recovery)
 {
     if (recovery == NULL)
         return;
-    for (size_t i = 0; i < recovery->count; i++)
+    for (size_t i = 0; recovery->segments != NULL && i < recovery->count; i++)
         recovery_add_free(store->env, &recovery->segments[i]);
     env_free(store->env, recovery->segments);
     env_free(store->env, recovery);

@@ -56,27 +56,33 @@ draw_disk(struct sim_config *config, struct sim_rng *rng)
     };
 }
 
-/* Small pages fill the memtable, large ones the segments; the universe is about as large as `bytes`, padding included. */
+/* The shape of the universe: about `bytes` in all, padding included. */
 static void
 draw_universe(struct sim_config *config, struct sim_rng *rng)
 {
     struct oracle_settings *oracle = &config->oracle;
+    bool many = sim_rng_chance(rng, 200); /* small pages in such numbers that memtables fill, and runs are merged */
     uint64_t bytes = PICK(rng, 256 * KIB, MIB, 3 * MIB, 8 * MIB);
     uint64_t pages, average;
 
     oracle->seed = sim_rng_next(rng);
     oracle->namespaces = (uint32_t)PICK(rng, 1, 2, 3);
     oracle->sizes = (enum oracle_sizes)sim_rng_below(rng, 3);
-    oracle->size_max = (uint32_t)PICK(rng, 0, 24, 512, 2000, 4096, 12 * KIB, 16 * KIB, 40 * KIB, 100 * KIB, 300 * KIB);
+    oracle->size_max =
+        many ? (uint32_t)PICK(rng, 0, 24, 600)
+             : (uint32_t)PICK(rng, 0, 24, 512, 2000, 4096, 12 * KIB, 16 * KIB, 40 * KIB, 100 * KIB, 300 * KIB);
     oracle->twins = sim_rng_chance(rng, 150);
     average = oracle->sizes == ORACLE_SIZES_FIXED ? oracle->size_max : oracle->size_max / 3;
     average = average < 512 ? 512 : average;
     pages = bytes / average / oracle->namespaces;
-    pages = pages < 8 ? 8 : pages > 4000 ? 4000 : pages;
-    oracle->chain_pages = (uint32_t)sim_rng_between(rng, 2, pages < 200 ? pages / 2 : 200);
+    pages = pages < 8 ? 8 : pages > 1500 ? 1500 : pages;
+    if (many)
+        pages = 10000 / oracle->namespaces;
+    oracle->chain_pages = (uint32_t)sim_rng_between(rng, 2, pages < 200 ? pages / 2 : many ? 400 : 200);
     oracle->chains = (uint32_t)(pages / oracle->chain_pages) + 1;
     config->capacity = PICK(rng, 4 * MIB, 6 * MIB, 64 * MIB, 256 * MIB);
-    config->batch_max = (uint32_t)PICK(rng, 1, 4, 16, 64, 300);
+    config->batch_max = many ? 400 : (uint32_t)PICK(rng, 1, 4, 16, 64, 300);
+    config->whole_batches = many;
     config->clients = (uint32_t)sim_rng_between(rng, 1, SIM_CLIENTS_MAX);
     config->unaligned = sim_rng_chance(rng, 600);
 }
@@ -88,6 +94,7 @@ draw_weights(struct sim_config *config, struct sim_rng *rng)
         [SIM_CALL_PUT] = 60,   [SIM_CALL_GET] = 20,    [SIM_CALL_PROBE] = 15, [SIM_CALL_EXISTS] = 6,
         [SIM_CALL_TOUCH] = 6,  [SIM_CALL_REMOVE] = 6,  [SIM_CALL_CLEAR] = 1,  [SIM_CALL_SYNC] = 4,
         [SIM_CALL_OPTION] = 2, [SIM_CALL_ITERATE] = 1, [SIM_CALL_CHECK] = 1,  [SIM_CALL_TICK] = 40,
+        [SIM_CALL_FILL] = 8,
     };
 
     for (size_t i = 0; i < SIM_CALLS; i++) {
@@ -124,10 +131,10 @@ sim_config_draw(struct sim_config *config, uint64_t seed)
     draw_disk(config, &rng);
     draw_universe(config, &rng);
     draw_weights(config, &rng);
-    config->ops_per_life = (uint32_t)PICK(&rng, 20, 60, 200);
+    config->ops_per_life = (uint32_t)PICK(&rng, 30, 100, 300);
     config->crash_per_mille = (uint32_t)PICK(&rng, 0, 500, 900, 1000);
     config->power_per_mille = (uint32_t)PICK(&rng, 0, 500, 1000);
-    config->crash_span = PICK(&rng, 16, 100, 1000);
+    config->crash_span = PICK(&rng, 50, 500, 5000);
     set(config, "capacity", config->capacity);
     set(config, "segment_bytes", PICK(&rng, 64 * KIB, 128 * KIB, 256 * KIB));
     set_text(config, "background", "off");

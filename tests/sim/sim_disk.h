@@ -146,7 +146,7 @@ struct sim_disk {
 
     uint64_t violations; /* of the env's contract, by the engine: a run with any has failed */
     uint64_t handles_open, queues_open, allocations;
-    uint64_t crashes, used_max;
+    uint64_t crashes, used_max, unlinks;
     uint64_t synced_writes, lost_writes, torn_writes; /* of crashes: how the coins fell */
 };
 

@@ -27,6 +27,7 @@ enum sim_call {
     SIM_CALL_ITERATE,
     SIM_CALL_CHECK,
     SIM_CALL_TICK,
+    SIM_CALL_FILL,
     SIM_CALLS,
 };
 
@@ -44,6 +45,7 @@ struct sim_config {
     uint32_t clients;
     uint32_t weights[SIM_CALLS];
     uint32_t batch_max;
+    bool whole_batches; /* batches are as large as they can be, mostly */
     uint32_t ops_per_life;
     uint32_t crash_per_mille; /* lives that end in a crash */
     uint32_t power_per_mille; /* of crashes */
@@ -103,6 +105,8 @@ void sim_clear(struct sim *sim);
 void sim_sync_store(struct sim *sim);
 void sim_option(struct sim *sim);
 void sim_tick(struct sim *sim);
+/* The memtable seems full to the next put: it is rotated in the middle of that. */
+void sim_fill(struct sim *sim);
 void sim_get(struct sim *sim);
 void sim_probe(struct sim *sim);
 void sim_exists(struct sim *sim);

@@ -293,6 +293,7 @@ sim_unlink(struct env *env, const char *name)
     sim_log("  unlink %s = %d", name, rc);
     if (rc < 0)
         return rc;
+    disk->unlinks++;
     op = sim_dir_op_add(disk, SIM_DIR_UNLINK, name, inode);
     if (gate == SIM_GATE_LAST) {
         op->in_flight = true;

@@ -18,6 +18,8 @@ sim_pick_make(struct sim *sim, bool distinct)
     size_t limit = sim_rng_log(&sim->rng, sim->config.batch_max);
     struct sim_pick pick = {.ns = client->ns, .in_order = distinct || !sim_rng_chance(&sim->rng, 80)};
 
+    if (sim->config.whole_batches && sim_rng_chance(&sim->rng, 700))
+        limit = sim->config.batch_max;
     if (sim_rng_chance(&sim->rng, 300))
         client->depth = (uint32_t)sim_rng_below(&sim->rng, shape->chain_pages);
     if (client->depth >= shape->chain_pages || sim_rng_chance(&sim->rng, 100)) {
@@ -260,4 +262,11 @@ sim_tick(struct sim *sim)
         steps++;
     if (limit == 20000 && steps == limit && !sim_excused(sim))
         sim_fail("background work never ends");
+}
+
+void
+sim_fill(struct sim *sim)
+{
+    sim_log("fill");
+    sim->store->active_extents = UINT32_MAX;
 }
