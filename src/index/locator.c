@@ -65,8 +65,8 @@ locator_plan(struct locator *locator, uint64_t pages, uint64_t blocks, uint32_t 
         locator->page_bits = (uint8_t)(room - least < BLOCK_PAGES_BITS ? room - least : BLOCK_PAGES_BITS);
     room -= locator->page_bits;
     locator->fingerprint_bits = (uint8_t)(room < FINGERPRINT_BITS_MAX ? room : FINGERPRINT_BITS_MAX);
-    locator->bucket_count =
-        locator->slot_bytes == 4 ? pages * 5 / (4 * SLOTS_OF_4) + 1 : pages * 10 / (9 * SLOTS_OF_5) + 1;
+    locator->bucket_count = locator->slot_bytes == 4 ? pages * 5 / (UINT64_C(4) * SLOTS_OF_4) + 1
+                                                     : pages * 10 / (UINT64_C(9) * SLOTS_OF_5) + 1;
     assert(locator->bucket_count <= UINT32_MAX);
     locator->bytes = run_padded(locator->bucket_count * RUN_BUCKET_BYTES);
 }

@@ -36,6 +36,14 @@ struct segment *log_find(const struct log *log, uint64_t number);
 int log_insert(struct log *log, struct segment *segment);
 void log_take_out(struct log *log, struct segment *segment);
 
+/*
+ * make.c. A segment that takes an extent of `least` bytes, in the table and unsealed. log->creating is the caller's, and is ended; the lock is
+ * not held.
+ */
+int log_make_segment(struct log *log, uint64_t least, struct segment **out, varve_error *err);
+/* Time to make the next one? Lock held. */
+bool log_spare_wanted(const struct log *log);
+
 struct segment *segment_create(struct log *log, uint64_t number, uint64_t salt, uint64_t bytes, uint8_t align_shift);
 /* One reference less, with the lock held. True: it was the last; call segment_destroy() without the lock. */
 bool segment_unref(struct segment *segment);

@@ -2,7 +2,8 @@
 /*
  * store.h - the store: owns the environment, the log, the index and the manifest, and ties them together.
  *
- *   store.c      open and close         recover.c   replay of the log
+ *   store.c      open and close         wiring.c    what log and index ask of the store
+ *   recover.c    scan of the log        replay.c, sweep.c   the rest of recovery
  *   write.c      put                    extent_write.c  one extent on its way to the log
  *   read.c       get                    walk.c      probe, exists, touch, remove
  *   tick.c       background work        space.c     capacity
@@ -114,6 +115,15 @@ int store_writable(varve_store *store, varve_error *err);
 /* No more writes: durability can not be promised any longer. */
 void store_fail(varve_store *store);
 int store_commit(varve_store *store, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
+
+/* wiring.c */
+/*
+ * Open the runs that *state names. If one is damaged or missing, *state is left without runs and with nothing indexed: the index is then built anew from the
+ * log, which holds all that the index knows.
+ */
+int store_load_runs(varve_store *store, struct manifest_state *state, varve_error *err);
+/* Make the log, with the segments of *state in it, and count what is there. */
+int store_open_log(varve_store *store, const struct manifest_state *state, varve_error *err);
 
 /* tick.c */
 /* One slice of background work. True: there may be more. One thread at a time. */

@@ -134,7 +134,7 @@ void sim_verify_iteration(struct sim *sim);
 /* varve_check() finds nothing. */
 void sim_verify_check(struct sim *sim);
 /* Read `count` pages into fresh buffers and judge each; small_per_mille of the buffers are too small. */
-void sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *pages, size_t count, uint32_t small_per_mille);
+void sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *numbers, size_t count, uint32_t small_per_mille);
 
 /* A failure of the store that nothing explains: no fault was injected and the world goes on. */
 bool sim_excused(const struct sim *sim);

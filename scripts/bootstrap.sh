@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Install what is missing, and only that, on a Debian machine.
+#
+#   scripts/bootstrap.sh build|test|demo
+#
+# Each tool and library is looked for first, wherever it came from (meson from pip is as good as Debian's). apt-get runs only when
+# something is missing, as root or through sudo; where neither is possible, the message says what to install.
+set -eu
+
+packages=
+
+want() {
+    packages="$packages $1"
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+want_command() { # command, package
+    have "$1" || want "$2"
+}
+
+want_library() { # pkg-config name, package
+    if ! have pkg-config || ! pkg-config --exists "$1"; then
+        want "$2"
+    fi
+}
+
+meson_is_new() {
+    have meson && meson --version | awk -F. '{ exit !($1 >= 1) }'
+}
+
+want_build() {
+    want_command cc gcc
+    [ -e /usr/include/stdio.h ] || want libc6-dev
+    want_command ninja ninja-build
+    want_command pkg-config pkg-config
+    meson_is_new || want meson
+    want_library liburing liburing-dev
+    want_library libxxhash libxxhash-dev
+    want_library libcrypto libssl-dev
+}
+
+want_test() {
+    want_build
+    want_library cmocka libcmocka-dev
+    want_command clang clang
+    want_command clang-format clang-format
+    want_command clang-tidy clang-tidy
+    want_command nm binutils
+}
+
+want_demo() {
+    want_build
+    scripts/plot.sh --probe || want python3-matplotlib
+}
+
+install_packages() {
+    echo "bootstrap: installing$packages"
+    if ! have apt-get; then
+        echo "bootstrap: this is no Debian: install what these packages hold, then run make again:$packages" >&2
+        exit 1
+    fi
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! have sudo; then
+            echo "bootstrap: neither root nor sudo: run, as root: apt-get install -y$packages" >&2
+            exit 1
+        fi
+        as_root=sudo
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # words
+    if ! { $as_root apt-get update -q && $as_root apt-get install -y -q --no-install-recommends $packages; }; then
+        echo "bootstrap: apt-get failed: see above, and install by hand:$packages" >&2
+        exit 1
+    fi
+}
+
+cd "$(dirname "$0")/.."
+case "${1:-}" in
+build | test | demo) "want_$1" ;;
+*)
+    echo "usage: scripts/bootstrap.sh build|test|demo" >&2
+    exit 2
+    ;;
+esac
+[ -z "$packages" ] || install_packages

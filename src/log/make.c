@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making segments: space is taken before the file is, the file is durable before the manifest names it, and the next one is made before
+ * the open one is full.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "format/format.h"
+#include "log/log_private.h"
+
+#define SQUEEZE_TRIES 3 /* drops tried when the file system is full below the capacity */
+
+/* Write the header of a new segment and make file and name durable. */
+static int
+write_segment_header(struct log *log, struct segment *segment)
+{
+    struct segment_header header = {segment->number, segment->salt, segment->bytes, segment->align_shift};
+    uint8_t *buf = log->env->ops->alloc(log->env, SEGMENT_HEADER_BYTES, IO_ALIGN_MAX);
+    int rc;
+
+    if (buf == NULL)
+        return -ENOMEM;
+    segment_header_encode(&header, buf);
+    rc = log->env->ops->preallocate(segment->file, segment->bytes);
+    if (rc == 0)
+        rc = io_write(log->pool, segment->file, buf, SEGMENT_HEADER_BYTES, 0);
+    if (rc == 0)
+        rc = log->env->ops->sync(segment->file);
+    if (rc == 0)
+        rc = log->env->ops->sync_dir(log->env);
+    env_free(log->env, buf);
+    return rc;
+}
+
+/* One try at the file of a new segment. On failure nothing is left behind. */
+static int
+create_file(struct log *log, struct segment *segment)
+{
+    char name[FORMAT_NAME_MAX];
+    int rc;
+
+    format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
+    rc = log->env->ops->open(log->env, name, ENV_OPEN_CREATE | ENV_OPEN_DIRECT, &segment->file);
+    if (rc < 0)
+        return rc;
+    rc = write_segment_header(log, segment);
+    if (rc < 0) {
+        log->env->ops->close(segment->file);
+        segment->file = NULL;
+        (void)log->env->ops->unlink(log->env, name);
+    }
+    return rc;
+}
+
+/* A new segment of `bytes`: space taken, file durable, named by the manifest. */
+static int
+create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_error *err)
+{
+    struct log_hooks *hooks = &log->hooks;
+    struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
+    struct segment *segment;
+    int rc, tries = 0;
+
+    rc = hooks->space_take(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES, err);
+    if (rc != VARVE_OK)
+        return rc;
+    segment = segment_create(log, hooks->new_file_number(hooks->arg), log->env->ops->random(log->env), bytes,
+                             log->settings.align_shift);
+    if (segment == NULL) {
+        hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    }
+    do {
+        rc = create_file(log, segment);
+    } while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && hooks->space_squeeze(hooks->arg, bytes) == VARVE_OK);
+    if (rc < 0)
+        rc = error_os(err, rc, "create a segment of %llu bytes", (unsigned long long)bytes);
+    if (rc == VARVE_OK) {
+        item.u.segment.number = segment->number;
+        item.u.segment.salt = segment->salt;
+        item.u.segment.bytes = bytes;
+        item.u.segment.align_shift = segment->align_shift;
+        rc = hooks->commit(hooks->arg, &item, 1, false, err);
+    }
+    if (rc != VARVE_OK) {
+        segment_destroy(segment); /* a file without an edit is taken in, and found empty, by the next open */
+        hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
+        return rc;
+    }
+    segment->synced = SEGMENT_HEADER_BYTES;
+    hooks->segment_created(hooks->arg);
+    *out = segment;
+    return VARVE_OK;
+}
+
+int
+log_make_segment(struct log *log, uint64_t least, struct segment **out, varve_error *err)
+{
+    uint64_t bytes = log->settings.segment_bytes;
+    struct segment *segment = NULL;
+    int rc;
+
+    if (bytes < SEGMENT_HEADER_BYTES + least)
+        bytes = SEGMENT_HEADER_BYTES + least;
+    rc = create_segment(log, bytes, &segment, err);
+    mutex_lock(&log->lock);
+    if (rc == VARVE_OK && log_insert(log, segment) != VARVE_OK)
+        rc = error_set(err, VARVE_E_NOMEM, "out of memory");
+    if (rc == VARVE_OK) {
+        segment->refs--; /* the creator's */
+        segment->file_users = 1;
+        log->open_file_count++;
+        log->unsealed[log->unsealed_count++] = segment;
+        *out = segment;
+    }
+    log->creating = false;
+    cond_broadcast(&log->created);
+    mutex_unlock(&log->lock);
+    if (rc != VARVE_OK && segment != NULL)
+        segment_destroy(segment);
+    return rc;
+}
+
+bool
+log_spare_wanted(const struct log *log)
+{
+    return log->spare == NULL && log->open != NULL && log->open->append >= log->open->bytes / 2 && !log->creating &&
+           log->unsealed_count < LOG_UNSEALED_MAX;
+}
+
+int
+log_prepare(struct log *log, varve_error *err)
+{
+    struct segment *segment;
+    bool wanted;
+    int rc;
+
+    mutex_lock(&log->lock);
+    wanted = log_spare_wanted(log);
+    log->creating = log->creating || wanted;
+    mutex_unlock(&log->lock);
+    if (!wanted)
+        return VARVE_MISS;
+    rc = log_make_segment(log, 0, &segment, err);
+    if (rc == VARVE_OK) {
+        mutex_lock(&log->lock);
+        if (log->spare == NULL)
+            log->spare = segment;
+        else
+            segment->phase = SEGMENT_FULL; /* someone else was as far-sighted: sealed empty */
+        mutex_unlock(&log->lock);
+    }
+    return rc;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Syncing and sealing: how what was written becomes durable, and a segment immutable. A failed fdatasync is final. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "log/log_private.h"
+
+/* fdatasync one segment; a failure is final for the store. */
+static int
+sync_segment(struct log *log, struct segment *segment, varve_error *err)
+{
+    int rc = log->env->ops->sync(segment->file);
+
+    if (rc < 0) {
+        log->hooks.sync_failed(log->hooks.arg);
+        return error_os(err, rc, "sync segment %llu", (unsigned long long)segment->number);
+    }
+    return VARVE_OK;
+}
+
+int
+log_sync(struct log *log, varve_error *err)
+{
+    struct segment *batch[LOG_UNSEALED_MAX];
+    uint64_t low_water[LOG_UNSEALED_MAX];
+    uint32_t count = 0;
+    int rc = VARVE_OK;
+
+    mutex_lock(&log->sync_lock);
+    mutex_lock(&log->lock);
+    for (uint32_t i = 0; i < log->unsealed_count; i++) {
+        struct segment *segment = log->unsealed[i];
+
+        if (!segment->dirty)
+            continue;
+        segment->dirty = false;
+        segment->refs++;
+        segment->file_users++;
+        low_water[count] = segment_low_water(segment);
+        batch[count++] = segment;
+    }
+    log->unsynced_bytes = 0;
+    mutex_unlock(&log->lock);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (rc == VARVE_OK)
+            rc = sync_segment(log, batch[i], err);
+        mutex_lock(&log->lock);
+        if (rc == VARVE_OK && batch[i]->synced < low_water[i])
+            batch[i]->synced = low_water[i];
+        mutex_unlock(&log->lock);
+        log_file_release(log, batch[i]);
+        log_release(log, batch[i]);
+    }
+    mutex_unlock(&log->sync_lock);
+    return rc;
+}
+
+uint64_t
+log_unsynced_bytes(struct log *log)
+{
+    uint64_t bytes;
+
+    mutex_lock(&log->lock);
+    bytes = log->unsynced_bytes;
+    mutex_unlock(&log->lock);
+    return bytes;
+}
+
+/*
+ * The edit that seals a segment: its length, what it holds of each namespace, and, when it was recovered, that all of it is
+ * in runs.
+ */
+static int
+commit_seal(struct log *log, const struct segment *segment, uint64_t bytes, bool recovered, varve_error *err)
+{
+    size_t count = 0, capacity = 2 + segment->use_count;
+    struct manifest_item *items = env_zalloc(log->env, capacity * sizeof(items[0]));
+    int rc;
+
+    if (items == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    items[count].kind = MANIFEST_SEGMENT_SEAL;
+    items[count].u.segment.number = segment->number;
+    items[count++].u.segment.bytes = bytes;
+    if (recovered) {
+        items[count].kind = MANIFEST_SEGMENT_INDEXED;
+        items[count].u.segment.number = segment->number;
+        items[count++].u.segment.offset = bytes;
+    }
+    for (size_t i = 0; i < segment->use_count; i++, count++) {
+        items[count].kind = MANIFEST_SEGMENT_USE;
+        items[count].u.segment.number = segment->number;
+        items[count].u.segment.ns_id = segment->uses[i].ns_id;
+        items[count].u.segment.use_pages = segment->uses[i].pages;
+        items[count].u.segment.use_bytes = segment->uses[i].bytes;
+    }
+    rc = log->hooks.commit(log->hooks.arg, items, count, false, err);
+    env_free(log->env, items);
+    return rc;
+}
+
+int
+log_seal_recovered(struct log *log, uint64_t number, varve_error *err)
+{
+    struct segment *segment = log_acquire(log, number);
+    int rc;
+
+    if (segment == NULL)
+        return VARVE_OK;
+    rc = commit_seal(log, segment, segment->bytes, true, err);
+    log_release(log, segment);
+    return rc;
+}
+
+/* A full segment that nothing is in flight in, marked as being sealed. */
+static struct segment *
+seal_begin(struct log *log)
+{
+    struct segment *segment = NULL;
+
+    mutex_lock(&log->lock);
+    for (uint32_t i = 0; i < log->unsealed_count && segment == NULL; i++) {
+        struct segment *candidate = log->unsealed[i];
+
+        if (candidate->phase == SEGMENT_FULL && candidate->flight_first == NULL && !candidate->sealing)
+            segment = candidate;
+    }
+    if (segment != NULL) {
+        segment->sealing = true;
+        segment->refs++; /* once it is sealed it may be dropped, before seal_end() has let go of its file */
+    }
+    mutex_unlock(&log->lock);
+    return segment;
+}
+
+bool
+log_has_work(struct log *log)
+{
+    bool work;
+
+    mutex_lock(&log->lock);
+    work = log_spare_wanted(log);
+    for (uint32_t i = 0; i < log->unsealed_count && !work; i++)
+        work = log->unsealed[i]->phase == SEGMENT_FULL && log->unsealed[i]->flight_first == NULL;
+    mutex_unlock(&log->lock);
+    return work;
+}
+
+static void
+seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
+{
+    uint64_t surplus = 0;
+
+    mutex_lock(&log->lock);
+    segment->sealing = false;
+    if (sealed) {
+        surplus = segment->bytes - bytes;
+        segment->bytes = bytes;
+        segment->phase = SEGMENT_SEALED;
+        segment->synced = segment->append;
+        segment->dirty = false;
+        for (uint32_t i = 0; i < log->unsealed_count; i++) {
+            if (log->unsealed[i] == segment)
+                log->unsealed[i] = log->unsealed[--log->unsealed_count];
+        }
+    }
+    cond_broadcast(&log->created);
+    mutex_unlock(&log->lock);
+    if (sealed) {
+        log_file_release(log, segment);
+        log->hooks.space_give_back(log->hooks.arg, surplus);
+    }
+    log_release(log, segment);
+}
+
+int
+log_seal(struct log *log, varve_error *err)
+{
+    struct segment *segment = seal_begin(log);
+    uint64_t bytes;
+    int rc;
+
+    if (segment == NULL)
+        return VARVE_MISS;
+    bytes = segment->append; /* nothing changes it any more */
+    if (log->env->ops->truncate(segment->file, bytes) < 0)
+        bytes = segment->bytes; /* keeps its whole length */
+    rc = sync_segment(log, segment, err);
+    if (rc == VARVE_OK)
+        rc = commit_seal(log, segment, bytes, false, err);
+    seal_end(log, segment, rc == VARVE_OK, bytes);
+    return rc;
+}

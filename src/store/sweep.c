@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sweep: files of ours that the manifest does not name are removed once the manifest that does not name them is durable. */
+#include "format/format.h"
+#include "store/store.h"
+
+/* Directory listing: files of ours that the manifest does not know. */
+struct sweep {
+    varve_store *store;
+    const struct manifest_state *state;
+    uint64_t manifest_number;
+    uint64_t swept;
+};
+
+static bool
+sweep_keeps(const struct sweep *sweep, enum format_file_kind kind, uint64_t number)
+{
+    switch (kind) {
+    case FORMAT_FILE_SEGMENT:
+        return manifest_state_segment(sweep->state, number) != NULL;
+    case FORMAT_FILE_RUN:
+        for (size_t i = 0; i < sweep->state->run_count; i++) {
+            if (sweep->state->runs[i].number == number)
+                return true;
+        }
+        return false;
+    case FORMAT_FILE_MANIFEST:
+        return number == sweep->manifest_number;
+    case FORMAT_FILE_OTHER:
+    case FORMAT_FILE_FIXED:
+        break;
+    }
+    return true;
+}
+
+static int
+sweep_file(void *arg, const char *name)
+{
+    struct sweep *sweep = arg;
+    uint64_t number;
+    enum format_file_kind kind = format_parse_name(name, &number);
+
+    if (sweep_keeps(sweep, kind, number))
+        return 0;
+    if (sweep->store->env->ops->unlink(sweep->store->env, name) == 0)
+        sweep->swept++;
+    return 0;
+}
+
+static void
+sweep_with_state(void *arg, const struct manifest_state *state)
+{
+    struct sweep *sweep = arg;
+
+    sweep->state = state;
+    (void)sweep->store->env->ops->list(sweep->store->env, sweep_file, sweep); /* what stays is swept next time */
+}
+
+void
+recovery_sweep(varve_store *store)
+{
+    struct sweep sweep = {.store = store, .manifest_number = manifest_number(store->manifest)};
+
+    manifest_read_state(store->manifest, sweep_with_state, &sweep);
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Wiring: the log and the index know neither the store nor each other. What they need of it (capacity, numbers, the manifest, who is
+ * alive) they ask through hooks, and this is where the hooks end.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "store/store.h"
+
+static uint64_t
+hook_new_file_number(void *arg)
+{
+    return manifest_new_number(((varve_store *)arg)->manifest);
+}
+
+static int
+hook_space_take(void *arg, uint64_t bytes)
+{
+    return space_take(arg, bytes, NULL);
+}
+
+static int
+hook_log_space_take(void *arg, uint64_t bytes, varve_error *err)
+{
+    return space_take(arg, bytes, err);
+}
+
+static void
+hook_space_give_back(void *arg, uint64_t bytes)
+{
+    space_give_back(arg, bytes);
+}
+
+static void
+hook_segment_gone(void *arg, uint64_t bytes)
+{
+    space_segment_gone(arg, bytes);
+}
+
+static int
+hook_space_squeeze(void *arg, uint64_t bytes)
+{
+    varve_store *store = arg;
+    uint64_t dropped = 0;
+    int rc = VARVE_OK;
+
+    while (rc == VARVE_OK && dropped < bytes) {
+        rc = space_drop_segment(store, NULL);
+        dropped += store->segment_bytes;
+    }
+    return dropped > store->segment_bytes ? VARVE_OK : rc;
+}
+
+static int
+hook_log_commit(void *arg, const struct manifest_item *items, size_t count, bool sync, varve_error *err)
+{
+    return store_commit(arg, items, count, sync, err);
+}
+
+static void
+hook_sync_failed(void *arg)
+{
+    store_fail(arg);
+}
+
+static void
+hook_segment_created(void *arg)
+{
+    COUNT(&((varve_store *)arg)->counters, segments_created, 1);
+}
+
+static bool
+hook_namespace_live(void *arg, uint32_t ns_id)
+{
+    return namespace_live(arg, ns_id);
+}
+
+static enum segment_state
+hook_segment_state(void *arg, uint64_t segment)
+{
+    return log_segment_state(((varve_store *)arg)->log, segment);
+}
+
+static bool
+hook_page_removed(void *arg, uint64_t segment, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES])
+{
+    return log_page_removed(((varve_store *)arg)->log, segment, offset, id_prefix);
+}
+
+static void
+forget_mark(varve_store *store, struct log_mark *mark)
+{
+    mutex_lock(&store->write_lock);
+    for (struct log_mark **link = &store->marks; *link != NULL; link = &(*link)->next) {
+        if (*link == mark) {
+            *link = mark->next;
+            break;
+        }
+    }
+    mutex_unlock(&store->write_lock);
+    env_free(store->env, mark);
+}
+
+/* The edit of a flush or a merge: counters, runs, and how far a flush covers the log. */
+static int
+hook_index_commit(void *arg, const struct index_edit *edit, varve_error *err)
+{
+    varve_store *store = arg;
+    struct log_mark *mark = edit->flush_mark;
+    size_t capacity = 2 + edit->removed_count + (mark == NULL ? 0 : mark->count), count = 1;
+    struct manifest_item *items = env_zalloc(store->env, capacity * sizeof(items[0]));
+    int rc;
+
+    if (items == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    items[0].kind = MANIFEST_COUNTERS;
+    mutex_lock(&store->write_lock);
+    items[0].u.counters.next_branch = store->next_branch;
+    mutex_unlock(&store->write_lock);
+    if (edit->added != NULL) {
+        items[count].kind = MANIFEST_RUN_ADD;
+        items[count++].u.run = *edit->added;
+    }
+    for (size_t i = 0; i < edit->removed_count; i++) {
+        items[count].kind = MANIFEST_RUN_REMOVE;
+        items[count++].u.run.number = edit->removed[i];
+    }
+    for (size_t i = 0; mark != NULL && i < mark->count; i++) {
+        items[count].kind = MANIFEST_SEGMENT_INDEXED;
+        items[count].u.segment.number = mark->at[i].segment;
+        items[count++].u.segment.offset = mark->at[i].offset;
+    }
+    rc = store_commit(store, items, count, true, err);
+    env_free(store->env, items);
+    if (rc == VARVE_OK && mark != NULL) {
+        log_mark_indexed(store->log, mark);
+        forget_mark(store, mark);
+    }
+    return rc;
+}
+
+static int
+open_index(varve_store *store, varve_error *err)
+{
+    const struct index_hooks hooks = {
+        .arg = store,
+        .segment_state = hook_segment_state,
+        .page_removed = hook_page_removed,
+        .namespace_live = hook_namespace_live,
+        .new_file_number = hook_new_file_number,
+        .space_take = hook_space_take,
+        .space_give_back = hook_space_give_back,
+        .commit = hook_index_commit,
+    };
+    const struct index_settings settings = {
+        .memtable_bytes = store->options.memtable_bytes,
+        .block_cache_bytes = store->options.block_cache_bytes,
+        .size_ratio = (uint32_t)store->options.size_ratio,
+        .runs_per_level = (uint32_t)store->options.runs_per_level,
+        .runs_last_level = (uint32_t)store->options.runs_last_level,
+        .fingerprint_bits = (uint32_t)store->options.fingerprint_bits,
+    };
+
+    return index_create(store->env, store->pool, &hooks, &settings, &store->index, err);
+}
+
+/*
+ * Open the runs that the manifest names. If one is damaged or missing, the index is built anew from the log, which holds all that
+ * the index knows: slow, and complete.
+ */
+int
+store_load_runs(varve_store *store, struct manifest_state *state, varve_error *err)
+{
+    int rc = open_index(store, err);
+
+    for (size_t i = 0; i < state->run_count && rc == VARVE_OK; i++)
+        rc = index_add_run(store->index, &state->runs[i], err);
+    if (rc == VARVE_OK || rc == VARVE_E_NOMEM || rc == VARVE_E_VERSION || store->index == NULL)
+        return rc;
+    index_destroy(store->index);
+    store->index = NULL;
+    COUNT(&store->counters, recovered_runs_lost, state->run_count);
+    state->run_count = 0;
+    for (size_t i = 0; i < state->segment_count; i++)
+        state->segments[i].indexed = 0;
+    return open_index(store, err);
+}
+
+int
+store_open_log(varve_store *store, const struct manifest_state *state, varve_error *err)
+{
+    const struct log_hooks hooks = {
+        .arg = store,
+        .new_file_number = hook_new_file_number,
+        .space_take = hook_log_space_take,
+        .space_give_back = hook_space_give_back,
+        .segment_gone = hook_segment_gone,
+        .space_squeeze = hook_space_squeeze,
+        .commit = hook_log_commit,
+        .sync_failed = hook_sync_failed,
+        .segment_created = hook_segment_created,
+        .namespace_live = hook_namespace_live,
+    };
+    const struct log_settings settings = {
+        .segment_bytes = store->segment_bytes,
+        .open_files = (uint32_t)store->options.open_files,
+        .align_shift = store->align_shift,
+    };
+    int rc = log_create(store->env, store->pool, &hooks, &settings, &store->log, err);
+
+    for (size_t i = 0; i < state->segment_count && rc == VARVE_OK; i++) {
+        rc = log_add_segment(store->log, &state->segments[i], err);
+        space_count(store, state->segments[i].bytes + LOG_BLOCK_BYTES);
+    }
+    for (size_t i = 0; i < state->run_count; i++)
+        space_count(store, state->runs[i].file_bytes);
+    return rc;
+}
