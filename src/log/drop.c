@@ -9,6 +9,8 @@
 static bool
 segment_dead(struct log *log, const struct segment *segment)
 {
+    if (segment->uses_incomplete)
+        return false;
     for (size_t i = 0; i < segment->use_count; i++) {
         if (log->hooks.namespace_live(log->hooks.arg, segment->uses[i].ns_id))
             return false;

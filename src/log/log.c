@@ -59,6 +59,8 @@ log_add_segment(struct log *log, const struct state_segment *state, varve_error 
         segment->touched = log_stamps(log, 1); /* until it is used: in the order they were written */
         segment->append = segment->synced = state->bytes;
         segment->indexed = state->indexed;
+        /* The counts of a segment come with its seal. Recovery counts what it replays, but not what was in runs before. */
+        segment->uses_incomplete = !state->sealed && state->indexed > SEGMENT_HEADER_BYTES;
         for (size_t i = 0; i < state->use_count; i++)
             segment_add_use(segment, state->uses[i].ns_id, state->uses[i].pages, state->uses[i].bytes);
         if (state->removal_count > 0 && (segment->removals = removal_set_create(log->env)) == NULL)

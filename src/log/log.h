@@ -82,6 +82,7 @@ struct segment {
     struct segment *table_next;
     struct state_use *uses;
     size_t use_count, use_capacity;
+    bool uses_incomplete;         /* they may lack namespaces, so they do not show that the segment is dead */
     struct removal_set *removals; /* NULL: none */
 };
 

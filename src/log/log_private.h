@@ -48,7 +48,7 @@ struct segment *segment_create(struct log *log, uint64_t number, uint64_t salt, 
 /* One reference less, with the lock held. True: it was the last; call segment_destroy() without the lock. */
 bool segment_unref(struct segment *segment);
 void segment_destroy(struct segment *segment);
-/* Count pages of a namespace. Lock held. Counts are for choosing victims and for display: when memory is short they lack some. */
+/* Count pages of a namespace. Lock held. Short of memory the counts become incomplete. */
 void segment_add_use(struct segment *segment, uint32_t ns_id, uint64_t pages, uint64_t bytes);
 /* Every extent before it is finished. Lock held. */
 uint64_t segment_low_water(const struct segment *segment);

@@ -75,7 +75,8 @@ log_unsynced_bytes(struct log *log)
 static int
 commit_seal(struct log *log, const struct segment *segment, uint64_t bytes, bool recovered, varve_error *err)
 {
-    size_t count = 0, capacity = 2 + segment->use_count;
+    size_t use_count = segment->uses_incomplete ? 0 : segment->use_count;
+    size_t count = 0, capacity = 2 + use_count;
     struct manifest_item *items = env_zalloc(log->env, capacity * sizeof(items[0]));
     int rc;
 
@@ -89,7 +90,7 @@ commit_seal(struct log *log, const struct segment *segment, uint64_t bytes, bool
         items[count].u.segment.number = segment->number;
         items[count++].u.segment.offset = bytes;
     }
-    for (size_t i = 0; i < segment->use_count; i++, count++) {
+    for (size_t i = 0; i < use_count; i++, count++) {
         items[count].kind = MANIFEST_SEGMENT_USE;
         items[count].u.segment.number = segment->number;
         items[count].u.segment.ns_id = segment->uses[i].ns_id;

@@ -135,8 +135,10 @@ segment_add_use(struct segment *segment, uint32_t ns_id, uint64_t pages, uint64_
         size_t capacity = segment->use_capacity == 0 ? 2 : segment->use_capacity * 2;
         struct state_use *uses = env->ops->alloc(env, capacity * sizeof(uses[0]), _Alignof(struct state_use));
 
-        if (uses == NULL)
+        if (uses == NULL) {
+            segment->uses_incomplete = true;
             return;
+        }
         if (segment->use_count > 0)
             memcpy(uses, segment->uses, segment->use_count * sizeof(uses[0]));
         env_free(env, segment->uses);
