@@ -9,124 +9,26 @@
 
 #include <cmocka.h>
 
-#include "sim_disk.h"
+#include "sim_test_files.h"
 
 #define SEEDS 200
-
-static const struct sim_disk_settings plain = {.seed = 1,
-                                               .io_align = 512,
-                                               .direct_io = true,
-                                               .sector_bytes = 512,
-                                               .queue_depth = 8,
-                                               .torn_per_mille = 300,
-                                               .garbage_per_mille = 300};
-
-struct result {
-    int done;
-    int64_t value;
-};
-
-static void
-on_done(struct env_io *io)
-{
-    struct result *result = io->arg;
-
-    result->done++;
-    result->value = io->result;
-}
-
-static int64_t
-transfer(struct env_file *file, enum env_op op, void *buf, size_t size, uint64_t offset)
-{
-    struct env *env = file->env;
-    struct iovec iov = {buf, size};
-    struct result result = {0, 0};
-    struct env_io io = {
-        .op = op, .iov_count = 1, .iov = &iov, .file = file, .offset = offset, .done = on_done, .arg = &result};
-    struct env_queue *queue;
-
-    assert_int_equal(env->ops->queue_open(env, &queue), 0);
-    env->ops->submit(queue, &io);
-    env->ops->wait(queue, 1);
-    env->ops->queue_close(queue);
-    assert_int_equal(result.done, 1);
-    return result.value;
-}
-
-static struct env_file *
-file_open(struct sim_disk *disk, const char *name, unsigned flags)
-{
-    struct env *env = sim_disk_env(disk);
-    struct env_file *file = NULL;
-
-    assert_int_equal(env->ops->open(env, name, flags, &file), 0);
-    return file;
-}
-
-/* A file of `size` bytes of `fill`, unsynced. */
-static struct env_file *
-file_make(struct sim_disk *disk, const char *name, uint8_t fill, size_t size)
-{
-    struct env_file *file = file_open(disk, name, ENV_OPEN_CREATE);
-    uint8_t *data = test_malloc(size);
-
-    memset(data, fill, size);
-    assert_int_equal(transfer(file, ENV_OP_WRITE, data, size, 0), size);
-    test_free(data);
-    return file;
-}
-
-static void
-overwrite(struct env_file *file, uint8_t fill, size_t size, uint64_t offset)
-{
-    uint8_t *data = test_malloc(size);
-
-    memset(data, fill, size);
-    assert_int_equal(transfer(file, ENV_OP_WRITE, data, size, offset), size);
-    test_free(data);
-}
-
-static void
-crash(struct sim_disk *disk, enum sim_crash_mode mode, uint64_t seed)
-{
-    sim_disk_stop(disk);
-    sim_disk_crash(disk, mode, seed);
-}
-
-/* Length of the file, or -1 when it is not there; its bytes in data. */
-static int64_t
-file_read(struct sim_disk *disk, const char *name, uint8_t *data, size_t room)
-{
-    struct env *env = sim_disk_env(disk);
-    struct env_file *file;
-    uint64_t size;
-
-    if (env->ops->open(env, name, ENV_OPEN_READ, &file) == -ENOENT)
-        return -1;
-    assert_int_equal(env->ops->size(file, &size), 0);
-    assert_true(size <= room);
-    if (size > 0)
-        assert_int_equal(transfer(file, ENV_OP_READ, data, size, 0), size);
-    env->ops->close(file);
-    return (int64_t)size;
-}
 
 static void
 test_synced_survives(void **state)
 {
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
         struct env *env = sim_disk_env(disk);
-        struct env_file *file = file_make(disk, "a", 7, 5000);
+        struct env_file *file = sim_test_make(disk, "a", 7, 5000);
         uint8_t data[8192];
 
         assert_int_equal(env->ops->sync(file), 0);
         assert_int_equal(env->ops->sync_dir(env), 0);
-        overwrite(file, 9, 1024, 1024);
+        sim_test_overwrite(file, 9, 1024, 1024);
         env->ops->close(file);
-        crash(disk, SIM_CRASH_POWER, seed);
-        assert_int_equal(file_read(disk, "a", data, sizeof(data)), 5000);
+        sim_test_crash(disk, SIM_CRASH_POWER, seed);
+        assert_int_equal(sim_test_read(disk, "a", data, sizeof(data)), 5000);
         for (size_t i = 0; i < 5000; i++) {
             if (i < 1024 || i >= 2048)
                 assert_int_equal(data[i], 7); /* sectors that were not being written keep their bytes */
@@ -143,18 +45,18 @@ test_tears_between_sectors(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
         struct env *env = sim_disk_env(disk);
-        struct env_file *file = file_make(disk, "a", 1, 2048);
+        struct env_file *file = sim_test_make(disk, "a", 1, 2048);
         int news = 0, olds = 0, others = 0;
         uint8_t data[2048];
 
         assert_int_equal(env->ops->sync(file), 0);
         assert_int_equal(env->ops->sync_dir(env), 0);
-        overwrite(file, 2, 2048, 0);
+        sim_test_overwrite(file, 2, 2048, 0);
         env->ops->close(file);
-        crash(disk, SIM_CRASH_POWER, seed);
-        assert_int_equal(file_read(disk, "a", data, sizeof(data)), 2048);
+        sim_test_crash(disk, SIM_CRASH_POWER, seed);
+        assert_int_equal(sim_test_read(disk, "a", data, sizeof(data)), 2048);
         for (size_t sector = 0; sector < 4; sector++) {
             const uint8_t *p = data + sector * 512;
             bool same = memcmp(p, p + 1, 511) == 0;
@@ -181,15 +83,15 @@ test_kill_keeps_what_completed(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
         struct env *env = sim_disk_env(disk);
-        struct env_file *file = file_make(disk, "a", 7, 5000);
+        struct env_file *file = sim_test_make(disk, "a", 7, 5000);
 
         assert_int_equal(env->ops->rename(env, "a", "b"), 0);
         env->ops->close(file);
-        crash(disk, SIM_CRASH_KILL, seed);
-        assert_int_equal(file_read(disk, "a", data, sizeof(data)), -1);
-        assert_int_equal(file_read(disk, "b", data, sizeof(data)), 5000);
+        sim_test_crash(disk, SIM_CRASH_KILL, seed);
+        assert_int_equal(sim_test_read(disk, "a", data, sizeof(data)), -1);
+        assert_int_equal(sim_test_read(disk, "b", data, sizeof(data)), 5000);
         assert_int_equal(data[4999], 7);
         sim_disk_destroy(disk);
     }
@@ -203,14 +105,14 @@ test_kill_then_power(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
-        struct env_file *file = file_make(disk, "a", 7, 512);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
+        struct env_file *file = sim_test_make(disk, "a", 7, 512);
         uint8_t data[512];
 
         sim_disk_env(disk)->ops->close(file);
-        crash(disk, SIM_CRASH_KILL, seed);
-        crash(disk, SIM_CRASH_POWER, seed);
-        gone += file_read(disk, "a", data, sizeof(data)) != 512;
+        sim_test_crash(disk, SIM_CRASH_KILL, seed);
+        sim_test_crash(disk, SIM_CRASH_POWER, seed);
+        gone += sim_test_read(disk, "a", data, sizeof(data)) != 512;
         sim_disk_destroy(disk);
     }
     assert_in_range(gone, 1, SEEDS - 1);
@@ -223,34 +125,34 @@ test_directory(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
         struct env *env = sim_disk_env(disk);
-        struct env_file *first = file_make(disk, "CURRENT", 1, 16);
+        struct env_file *first = sim_test_make(disk, "CURRENT", 1, 16);
         struct env_file *second, *gone;
         uint8_t data[64];
 
-        gone = file_make(disk, "gone", 3, 16);
+        gone = sim_test_make(disk, "gone", 3, 16);
         assert_int_equal(env->ops->sync(first), 0);
         assert_int_equal(env->ops->sync(gone), 0);
         assert_int_equal(env->ops->sync_dir(env), 0);
-        second = file_make(disk, "tmp", 2, 16);
+        second = sim_test_make(disk, "tmp", 2, 16);
         assert_int_equal(env->ops->sync(second), 0);
         assert_int_equal(env->ops->rename(env, "tmp", "CURRENT"), 0);
         assert_int_equal(env->ops->unlink(env, "gone"), 0);
         env->ops->close(first);
         env->ops->close(second);
         env->ops->close(gone);
-        crash(disk, SIM_CRASH_POWER, seed);
+        sim_test_crash(disk, SIM_CRASH_POWER, seed);
         /* A rename is old or new, whatever became of the creation before it. */
-        assert_int_equal(file_read(disk, "CURRENT", data, sizeof(data)), 16);
+        assert_int_equal(sim_test_read(disk, "CURRENT", data, sizeof(data)), 16);
         old += data[0] == 1;
         new += data[0] == 2;
         assert_int_equal(data[0], data[15]);
         if (data[0] == 2)
-            assert_int_equal(file_read(disk, "tmp", data, sizeof(data)), -1);
+            assert_int_equal(sim_test_read(disk, "tmp", data, sizeof(data)), -1);
         else
-            vanished += file_read(disk, "tmp", data, sizeof(data)) == -1;
-        if (file_read(disk, "gone", data, sizeof(data)) == 16) {
+            vanished += sim_test_read(disk, "tmp", data, sizeof(data)) == -1;
+        if (sim_test_read(disk, "gone", data, sizeof(data)) == 16) {
             back++;
             assert_int_equal(data[0], 3);
         }
@@ -268,9 +170,9 @@ test_lengths(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
         struct env *env = sim_disk_env(disk);
-        struct env_file *file = file_make(disk, "a", 1, 1024);
+        struct env_file *file = sim_test_make(disk, "a", 1, 1024);
         uint8_t data[8192];
         int64_t size;
 
@@ -279,8 +181,8 @@ test_lengths(void **state)
         assert_int_equal(env->ops->truncate(file, 512), 0);
         assert_int_equal(env->ops->preallocate(file, 4096), 0);
         env->ops->close(file);
-        crash(disk, SIM_CRASH_POWER, seed);
-        size = file_read(disk, "a", data, sizeof(data));
+        sim_test_crash(disk, SIM_CRASH_POWER, seed);
+        size = sim_test_read(disk, "a", data, sizeof(data));
         assert_true(size == 1024 || size == 512 || size == 4096);
         seen[size == 1024 ? 0 : size == 512 ? 1 : 2]++;
         for (int64_t i = 0; i < size; i++)
@@ -297,9 +199,9 @@ test_stop_and_in_flight(void **state)
 
     (void)state;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct sim_disk *disk = sim_disk_create(&plain);
+        struct sim_disk *disk = sim_disk_create(&sim_test_plain);
         struct env *env = sim_disk_env(disk);
-        struct env_file *file = file_make(disk, "a", 1, 512);
+        struct env_file *file = sim_test_make(disk, "a", 1, 512);
         uint8_t data[512];
 
         assert_int_equal(env->ops->sync(file), 0);
@@ -307,125 +209,24 @@ test_stop_and_in_flight(void **state)
         sim_disk_crash_after(disk, 2);
         assert_int_equal(env->ops->sync(file), 0);
         memset(data, 2, sizeof(data));
-        assert_int_equal(transfer(file, ENV_OP_WRITE, data, sizeof(data), 0), -EIO);
+        assert_int_equal(sim_test_transfer(file, ENV_OP_WRITE, data, sizeof(data), 0), -EIO);
         assert_int_equal(env->ops->sync(file), -EIO);
         assert_int_equal(env->ops->unlink(env, "a"), -EIO);
         assert_true(disk->stopped);
         env->ops->close(file);
         sim_disk_crash(disk, seed % 2 == 0 ? SIM_CRASH_KILL : SIM_CRASH_POWER, seed);
-        assert_int_equal(file_read(disk, "a", data, sizeof(data)), 512);
+        assert_int_equal(sim_test_read(disk, "a", data, sizeof(data)), 512);
         applied += data[0] == 2 && data[511] == 2;
         sim_disk_destroy(disk);
     }
     assert_in_range(applied, 1, SEEDS - 1);
 }
 
-static void
-test_rules_of_direct_io(void **state)
-{
-    static const struct {
-        uint32_t io_align;
-        uint32_t shift, size; /* of the buffer */
-        uint64_t offset;
-        bool valid;
-    } cases[] = {
-        {512, 0, 512, 0, true},      {512, 0, 1024, 512, true},   {512, 1, 512, 0, false},
-        {512, 0, 511, 0, false},     {512, 0, 512, 100, false},   {4096, 0, 512, 0, false},
-        {4096, 512, 4096, 0, false}, {4096, 0, 4096, 512, false}, {4096, 0, 8192, 4096, true},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct sim_disk_settings settings = plain;
-        struct sim_disk *disk;
-        struct env_file *file;
-        uint8_t *block;
-        int64_t rc;
-
-        settings.io_align = cases[i].io_align;
-        disk = sim_disk_create(&settings);
-        assert_int_equal(posix_memalign((void **)&block, 4096, 16384), 0);
-        memset(block, 0, 16384);
-        file = file_open(disk, "a", ENV_OPEN_CREATE | ENV_OPEN_DIRECT);
-        rc = transfer(file, ENV_OP_WRITE, block + cases[i].shift, cases[i].size, cases[i].offset);
-        assert_int_equal(rc, cases[i].valid ? (int64_t)cases[i].size : -EINVAL);
-        assert_int_equal(disk->violations, cases[i].valid ? 0 : 1);
-        sim_disk_env(disk)->ops->close(file);
-        free(block);
-        sim_disk_destroy(disk);
-    }
-}
-
-static void
-test_faults(void **state)
-{
-    static const struct sim_fault second_sync = {
-        .ops = SIM_OP_SYNC, .glob = "*.manifest", .kind = SIM_FAULT_SYNC_LOST, .error = EIO, .skip = 1, .count = 1};
-    static const struct sim_fault dead = {.ops = SIM_OP_READ, .kind = SIM_FAULT_ERROR, .error = EIO};
-    struct sim_disk_settings settings = plain;
-    struct sim_disk *disk;
-    struct env *env;
-    struct env_file *file, *other;
-    uint8_t data[4096];
-
-    (void)state;
-    settings.size_bytes = 8192;
-    disk = sim_disk_create(&settings);
-    env = sim_disk_env(disk);
-    sim_disk_fault_add(disk, &second_sync);
-    file = file_make(disk, "1.manifest", 5, 4096);
-    other = file_make(disk, "1.seg", 6, 512);
-    assert_int_equal(env->ops->sync(file), 0);
-    assert_int_equal(env->ops->sync_dir(env), 0);
-    overwrite(file, 8, 4096, 0);
-    assert_int_equal(env->ops->sync(other), 0);
-    assert_int_equal(env->ops->sync(file), -EIO);
-    assert_int_equal(env->ops->sync(file), 0);
-    assert_int_equal(transfer(file, ENV_OP_READ, data, sizeof(data), 0), 4096);
-    assert_int_equal(data[0], 8); /* reads still show what a crash takes */
-    assert_int_equal(env->ops->preallocate(other, 16384), -ENOSPC);
-    sim_disk_fault_add(disk, &dead);
-    assert_int_equal(transfer(other, ENV_OP_READ, data, 512, 0), -EIO);
-    sim_disk_faults_clear(disk);
-    assert_int_equal(transfer(other, ENV_OP_READ, data, 512, 0), 512);
-    env->ops->close(file);
-    env->ops->close(other);
-    for (uint64_t seed = 0; seed < 20; seed++)
-        crash(disk, SIM_CRASH_POWER, seed);
-    assert_int_equal(file_read(disk, "1.manifest", data, sizeof(data)), 4096);
-    assert_int_equal(data[0], 5);
-    assert_int_equal(disk->violations, 0);
-    sim_disk_destroy(disk);
-}
-
-static void
-test_lock_and_leaks(void **state)
-{
-    struct sim_disk *disk = sim_disk_create(&plain);
-    struct env *env = sim_disk_env(disk);
-    struct env_file *lock, *again;
-    void *ptr;
-
-    (void)state;
-    assert_int_equal(env->ops->lock(env, "LOCK", &lock), 0);
-    assert_int_equal(env->ops->lock(env, "LOCK", &again), -EWOULDBLOCK);
-    assert_int_equal(disk->handles_open, 1);
-    env->ops->close(lock);
-    assert_int_equal(env->ops->lock(env, "LOCK", &again), 0);
-    env->ops->close(again);
-    ptr = env->ops->alloc(env, 100, 4096);
-    assert_int_equal((uintptr_t)ptr % 4096, 0);
-    assert_int_equal(disk->allocations, 1);
-    env->ops->free(env, ptr);
-    assert_int_equal(disk->allocations + disk->handles_open + disk->queues_open, 0);
-    sim_disk_destroy(disk);
-}
-
 /* Random operations and crashes from one seed; the digest of what is left. */
 static uint64_t
 random_life(uint64_t seed)
 {
-    struct sim_disk_settings settings = plain;
+    struct sim_disk_settings settings = sim_test_plain;
     struct sim_rng rng = sim_rng_make(seed, 9);
     struct sim_disk *disk;
     struct env *env;
@@ -448,7 +249,7 @@ random_life(uint64_t seed)
             flags = ENV_OPEN_CREATE;
         if (flags != 0 && env->ops->open(env, name, flags, &file) < 0)
             abort();
-        (void)transfer(file, ENV_OP_WRITE, data, sizeof(data), sim_rng_below(&rng, 9000));
+        (void)sim_test_transfer(file, ENV_OP_WRITE, data, sizeof(data), sim_rng_below(&rng, 9000));
         if (sim_rng_chance(&rng, 200))
             (void)env->ops->sync(file);
         env->ops->close(file);
@@ -457,7 +258,7 @@ random_life(uint64_t seed)
         if (sim_rng_chance(&rng, 200))
             (void)env->ops->sync_dir(env);
         if (sim_rng_chance(&rng, 50))
-            crash(disk, SIM_CRASH_POWER, sim_rng_next(&rng));
+            sim_test_crash(disk, SIM_CRASH_POWER, sim_rng_next(&rng));
     }
     digest = sim_disk_digest(disk);
     sim_disk_destroy(disk);
@@ -485,9 +286,6 @@ main(void)
         cmocka_unit_test(test_directory),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_stop_and_in_flight),
-        cmocka_unit_test(test_rules_of_direct_io),
-        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_lock_and_leaks),
         cmocka_unit_test(test_deterministic),
     };
 

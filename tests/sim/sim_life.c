@@ -224,6 +224,8 @@ life_close(struct sim *sim)
     sim_expect(sim, rc, "varve_close", &err);
     if (rc == VARVE_OK)
         oracle_sync(sim->oracle);
+    else
+        oracle_crash(sim->oracle, SIM_CRASH_KILL);            /* calls that failed before may have an effect now */
     if (space_was_short(sim) && sim->disk->unlinks > unlinks) /* what a close drops, nobody is left to count */
         oracle_dropped(sim->oracle);
     require_no_leaks(sim, "varve_close");

@@ -24,7 +24,7 @@ static const char usage[] =
     "usage: sim [--seed=N | --seeds=A..B | --file=SEEDS] [--ops=M] [--faults | --nth=OP[,N]] [--verbose]\n"
     "  --seed=N      one run\n"
     "  --seeds=A..B  one run for each seed from A to B\n"
-    "  --file=SEEDS  the runs named in the file, a line each: SEED OPS [faults], then a comment behind #\n"
+    "  --file=SEEDS  the runs named in the file, a line each: SEED OPS [faults|nth=OP,N], then # and why\n"
     "  --ops=M       calls a run (default 300)\n"
     "  --faults      failing and lying devices, failing allocations: the store may lose pages, never give wrong bytes\n"
     "  --nth=OP[,N]  the Nth operation fails; without N: one run for each N, until none fails any more. OP: alloc,\n"
@@ -117,13 +117,17 @@ run_file(const char *path, struct sim_totals *totals)
             continue;
         plan.seed = strtoull(line, &rest, 0);
         plan.ops = strtoull(rest, &rest, 0);
+        rest += strspn(rest, " \t");
+        rest[strcspn(rest, " \t")] = '\0';
+        if (strcmp(rest, "faults") == 0)
+            plan.trouble = SIM_TROUBLE_RANDOM;
+        else if (strncmp(rest, "nth=", 4) == 0 && !parse_nth(rest + 4, &plan))
+            plan.ops = 0;
         if (plan.ops == 0) {
-            (void)fprintf(stderr, "%s: a line is not SEED OPS [faults]: %s\n", path, line);
+            (void)fprintf(stderr, "%s: a line is not SEED OPS [faults|nth=OP,N]: %s\n", path, line);
             runs = -1;
             break;
         }
-        if (strstr(rest, "faults") != NULL)
-            plan.trouble = SIM_TROUBLE_RANDOM;
         (void)run_one(&plan, totals);
         runs++;
     }
