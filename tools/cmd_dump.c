@@ -121,8 +121,8 @@ print_item(const struct manifest_item *item)
 
     switch (item->kind) {
     case MANIFEST_COUNTERS:
-        (void)printf("  counters: next file %" PRIu64 ", next branch %" PRIu64 ", next namespace %" PRIu32 "\n",
-                     item->u.counters.next_number, item->u.counters.next_branch, item->u.counters.next_ns_id);
+        (void)printf("  counters: next file %" PRIu64 ", next branch %" PRIu64 "\n", item->u.counters.next_number,
+                     item->u.counters.next_branch);
         break;
     case MANIFEST_NAMESPACE:
         (void)printf("  namespace %" PRIu32 ": \"%.*s\", element type %" PRIu32 ", page bytes hint %" PRIu64 "\n",

@@ -64,3 +64,11 @@ error_os(varve_error *err, int rc, const char *format, ...)
                        strerror_r(-rc, reason, sizeof(reason)));
     return code;
 }
+
+int
+error_settle(varve_error *err, int rc)
+{
+    if (rc < 0 && err != NULL && err->code != rc)
+        return error_set(err, rc, "%s", varve_strerror(rc));
+    return rc;
+}

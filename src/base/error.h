@@ -22,4 +22,10 @@ int error_os(varve_error *err, int rc, const char *format, ...) __attribute__((f
 #define error_os(err, rc, ...)    (error_os(err, rc, __VA_ARGS__), VARVE_E_IO)
 #endif
 
+/*
+ * At the end of a long sequence: make sure that *err speaks of the failure rc that is returned (a step that ran out of memory may not have filled
+ * it, and one that was recovered from may have). Returns rc.
+ */
+int error_settle(varve_error *err, int rc);
+
 #endif

@@ -162,7 +162,7 @@ decode_extent(struct wire_reader *reader, unsigned flags, const struct entry_bas
         return false;
     if (flags & ENTRY_F_FOLLOWS) {
         out->offset = base->end_offset;
-        return out->offset <= ENTRY_OFFSET_MAX;
+        return out->offset <= ENTRY_OFFSET_MAX && out->offset % ((uint64_t)1 << out->align_shift) == 0;
     }
     if (relative)
         units = (base->end_offset >> out->align_shift) + (uint64_t)wire_unzigzag(units);

@@ -71,8 +71,7 @@ manifest_item_encode(const struct manifest_item *item, uint8_t *p)
     switch (item->kind) {
     case MANIFEST_COUNTERS:
         p = wire_put_varint(p, item->u.counters.next_number);
-        p = wire_put_varint(p, item->u.counters.next_branch);
-        return wire_put_varint(p, item->u.counters.next_ns_id);
+        return wire_put_varint(p, item->u.counters.next_branch);
     case MANIFEST_NAMESPACE:
         p = wire_put_varint(p, item->u.ns.ns_id);
         p = wire_put_varint(p, item->u.ns.element_type);
@@ -221,7 +220,6 @@ manifest_item_decode(struct wire_reader *reader, struct manifest_item *out)
     case MANIFEST_COUNTERS:
         out->u.counters.next_number = wire_read_varint(reader);
         out->u.counters.next_branch = wire_read_varint(reader);
-        out->u.counters.next_ns_id = read_varint32(reader);
         break;
     case MANIFEST_NAMESPACE:
         decode_namespace(reader, out);

@@ -43,7 +43,6 @@ struct manifest_item {
         struct {
             uint64_t next_number; /* every file number from here on is unused */
             uint64_t next_branch;
-            uint32_t next_ns_id;
         } counters;
         struct {
             uint32_t ns_id;

@@ -240,6 +240,7 @@ index_merge(struct index *index, uint64_t budget_bytes, varve_error *err)
         rc = merge_commit(index->merge, err);
     merge_destroy(index->merge);
     index->merge = NULL;
+    index->merge_failures = rc < 0 ? index->merge_failures + 1 : 0;
     return rc;
 }
 

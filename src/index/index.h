@@ -106,7 +106,8 @@ uint32_t index_frozen_count(struct index *index);
 int index_flush(struct index *index, varve_error *err);
 /*
  * Carry on with the merge in progress, or begin the one that is due, for about `budget_bytes` of input. VARVE_OK: work was done;
- * VARVE_MISS: none is due. On failure the merge is abandoned, its output deleted, its inputs untouched.
+ * VARVE_MISS: none is due. On failure the merge is abandoned, its output deleted, its inputs untouched. Blocks that failed
+ * their checksum for several tries in a row are left out, and counted.
  */
 int index_merge(struct index *index, uint64_t budget_bytes, varve_error *err);
 

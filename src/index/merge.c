@@ -13,6 +13,10 @@
 #include "index/run_write.h"
 #include "index/source.h"
 
+/*
+ * A damaged block makes the merge fail, and its inputs stay: the next try may read it right. One that is damaged this often is lost, and
+ * left out, or its level would never be merged again.
+ */
 struct merge {
     struct index *index;
     struct memtable *memtable; /* referenced, or NULL */
@@ -62,7 +66,8 @@ take_inputs(struct merge *merge, const struct merge_inputs *inputs, struct run_b
     merge->runs = env_zalloc(env, (runs + 1) * sizeof(struct run *));
     merge->numbers = env_zalloc(env, (runs + 1) * sizeof(uint64_t));
     if (merge->runs == NULL || merge->numbers == NULL ||
-        source_set_init(&merge->sources, env, merge->index->pool, runs + 1, false) < 0)
+        source_set_init(&merge->sources, env, merge->index->pool, runs + 1,
+                        merge->index->merge_failures < MERGE_TRIES) < 0)
         return VARVE_E_NOMEM;
     if (inputs->memtable != NULL) {
         merge->memtable = inputs->memtable;

@@ -16,6 +16,9 @@
 
 #include "index/view.h"
 
+/* Tries that a damaged block is given. */
+#define MERGE_TRIES 3
+
 struct merge;
 
 /*

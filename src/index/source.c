@@ -120,14 +120,13 @@ static int
 step_run(struct source_set *set, struct source *source, varve_error *err)
 {
     for (;;) {
-        uint32_t block = source->next_block;
         int rc;
 
         if (source->in_block && block_walk_next(&source->walk, &source->entry))
             return VARVE_OK;
         source->in_block = false;
         rc = open_block(set, source, err);
-        if (rc < 0 && !set->strict && source->next_block != block)
+        if (rc == VARVE_E_CORRUPT && !set->strict)
             continue;
         if (rc != VARVE_OK)
             return rc;

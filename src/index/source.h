@@ -41,7 +41,7 @@ struct source_set {
     size_t count;
     size_t capacity;
     struct source *last; /* gave the last entry */
-    bool strict;         /* a block that cannot be had is an error, reported once; else it is counted and left out */
+    bool strict;         /* a damaged block is an error, reported once; else it is counted and left out */
     struct source_counters counters;
 };
 

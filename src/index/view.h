@@ -51,6 +51,7 @@ struct index {
     struct index_view *view; /* guarded by lock */
     struct memtable *active; /* the writer's; a reference of its own */
     struct merge *merge;     /* the tick's: in progress, or NULL */
+    uint32_t merge_failures; /* the tick's: in a row */
     uint32_t grown;          /* the tick's: levels that received a run since the last decision, a bit each */
     struct block_cache cache;
     struct index_counters counters;

@@ -86,7 +86,14 @@ create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_erro
         rc = hooks->commit(hooks->arg, &item, 1, false, err);
     }
     if (rc != VARVE_OK) {
-        segment_destroy(segment); /* a file without an edit is taken in, and found empty, by the next open */
+        if (segment->file != NULL) {
+            char name[FORMAT_NAME_MAX];
+
+            /* Should the edit have reached the disk after all, it names a missing segment, which recovery leaves out. */
+            format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
+            (void)log->env->ops->unlink(log->env, name);
+        }
+        segment_destroy(segment);
         hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         return rc;
     }

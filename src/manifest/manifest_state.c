@@ -10,7 +10,7 @@
 void
 manifest_state_init(struct manifest_state *state, struct env *env)
 {
-    *state = (struct manifest_state){.env = env, .next_number = 1, .next_branch = 1, .next_ns_id = 1};
+    *state = (struct manifest_state){.env = env, .next_number = 1, .next_branch = 1};
 }
 
 static void
@@ -89,7 +89,7 @@ apply_namespace(struct manifest_state *state, const struct manifest_item *item)
 {
     struct state_namespace *ns = NULL;
 
-    if (item->u.ns.ns_id == UINT32_MAX)
+    if (item->u.ns.ns_id == 0)
         return VARVE_E_CORRUPT;
     for (size_t i = 0; i < state->namespace_count && ns == NULL; i++) {
         const char *name = state->namespaces[i].name;
@@ -115,8 +115,6 @@ apply_namespace(struct manifest_state *state, const struct manifest_item *item)
     ns->ns_id = item->u.ns.ns_id;
     ns->element_type = item->u.ns.element_type;
     ns->page_bytes_hint = item->u.ns.page_bytes_hint;
-    if (state->next_ns_id <= ns->ns_id)
-        state->next_ns_id = ns->ns_id + 1;
     return VARVE_OK;
 }
 
@@ -235,8 +233,6 @@ manifest_state_apply(struct manifest_state *state, const struct manifest_item *i
             state->next_number = item->u.counters.next_number;
         if (item->u.counters.next_branch > state->next_branch)
             state->next_branch = item->u.counters.next_branch;
-        if (item->u.counters.next_ns_id > state->next_ns_id)
-            state->next_ns_id = item->u.counters.next_ns_id;
         return VARVE_OK;
     case MANIFEST_NAMESPACE:
         return apply_namespace(state, item);
@@ -299,7 +295,6 @@ state_items(const struct manifest_state *state, void (*each)(void *arg, const st
 
     item.u.counters.next_number = state->next_number;
     item.u.counters.next_branch = state->next_branch;
-    item.u.counters.next_ns_id = state->next_ns_id;
     each(arg, &item);
     for (size_t i = 0; i < state->namespace_count; i++) {
         const struct state_namespace *ns = &state->namespaces[i];

@@ -45,7 +45,6 @@ struct manifest_state {
     struct env *env;
     uint64_t next_number;
     uint64_t next_branch;
-    uint32_t next_ns_id;
     struct state_namespace *namespaces;
     size_t namespace_count, namespace_capacity;
     struct state_segment *segments; /* by number, ascending */

@@ -55,7 +55,6 @@ namespace_add(varve_store *store, varve_namespace *ns)
 int
 namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err)
 {
-    store->next_ns_id = state->next_ns_id;
     for (size_t i = 0; i < state->namespace_count; i++) {
         const struct state_namespace *from = &state->namespaces[i];
         varve_namespace *ns =
@@ -119,6 +118,21 @@ namespace_name(varve_store *store, uint32_t ns_id)
     return ns == NULL ? NULL : ns->name;
 }
 
+/*
+ * A number for a namespace, random: counted ones could be given out twice when a damaged manifest has lost edits, and then old pages would
+ * pass for new ones. namespace_change is held.
+ */
+static uint32_t
+new_ns_id(varve_store *store)
+{
+    uint32_t ns_id;
+
+    do
+        ns_id = (uint32_t)(store->env->ops->random(store->env) >> 32);
+    while (ns_id == 0 || find_by_id(store, ns_id) != NULL);
+    return ns_id;
+}
+
 /* Tell the manifest that the name now means ns_id, durably. */
 static int
 commit_namespace(varve_store *store, const varve_namespace *ns, uint32_t ns_id, varve_error *err)
@@ -147,12 +161,11 @@ make_namespace(varve_store *store, const char *name, const varve_namespace_attri
     rc = store_writable(store, err);
     if (rc != VARVE_OK)
         return rc;
-    ns = namespace_create(store, name, store->next_ns_id, given.element_type, given.page_bytes_hint);
+    ns = namespace_create(store, name, new_ns_id(store), given.element_type, given.page_bytes_hint);
     if (ns == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
-    rc = commit_namespace(store, ns, store->next_ns_id, err);
+    rc = commit_namespace(store, ns, atomic_load_explicit(&ns->ns_id, memory_order_relaxed), err);
     if (rc == VARVE_OK) {
-        store->next_ns_id++;
         rc = namespace_add(store, ns);
         if (rc != VARVE_OK)
             (void)error_set(err, rc, "out of memory");
@@ -192,6 +205,7 @@ varve_namespace_open(varve_store *store, const char *name, const varve_namespace
 int
 varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
 {
+    uint32_t ns_id;
     int rc;
 
     if (store == NULL || ns == NULL || ns->store != store)
@@ -200,11 +214,10 @@ varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
     if (rc != VARVE_OK)
         return rc;
     mutex_lock(&store->namespace_change);
-    rc = commit_namespace(store, ns, store->next_ns_id, err);
-    if (rc == VARVE_OK) {
-        atomic_store_explicit(&ns->ns_id, store->next_ns_id, memory_order_release);
-        store->next_ns_id++;
-    }
+    ns_id = new_ns_id(store);
+    rc = commit_namespace(store, ns, ns_id, err);
+    if (rc == VARVE_OK)
+        atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
     mutex_unlock(&store->namespace_change);
     if (rc == VARVE_OK) {
         COUNT(&store->counters, namespace_clears, 1);

@@ -206,6 +206,8 @@ bring_up(varve_store *store, varve_error *err)
     uint64_t manifest_bytes;
     int rc;
 
+    if (err != NULL)
+        *err = (varve_error){.code = VARVE_OK};
     manifest_state_init(&state, store->env);
     rc = load_manifest(store, &state, err);
     if (rc == VARVE_OK)
@@ -225,15 +227,15 @@ bring_up(varve_store *store, varve_error *err)
     if (rc == VARVE_OK) /* while it is rotated there are two: each gets less than half of the share */
         rc = manifest_create(store->env, store->pool, &state, store->store_id, manifest_bytes / 4,
                              &store->counters.manifest_bytes_written, &store->manifest, err);
-    if (rc == VARVE_OK)
+    if (rc == VARVE_OK) {
+        recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */
         rc = recovery_replay(recovery, err);
-    if (rc == VARVE_OK)
-        recovery_sweep(store);
+    }
     while (rc == VARVE_OK && space_used(store) > store->options.capacity)
         rc = space_drop_segment(store, err);
     recovery_free(store, recovery);
     manifest_state_deinit(&state);
-    return rc == VARVE_MISS ? VARVE_OK : rc; /* nothing left to drop: puts will say so */
+    return rc == VARVE_MISS ? VARVE_OK : error_settle(err, rc); /* nothing left to drop: puts will say so */
 }
 
 int
@@ -307,7 +309,7 @@ settle(varve_store *store, varve_error *err)
         rc = index_flush(store->index, err);
     if (rc == VARVE_OK || rc == VARVE_MISS)
         rc = manifest_sync(store->manifest, err);
-    return rc;
+    return error_settle(err, rc);
 }
 
 int

@@ -93,7 +93,6 @@ struct varve_store {
     struct mutex namespace_lock;   /* the array */
     varve_namespace **namespaces;
     size_t namespace_count, namespace_capacity;
-    uint32_t next_ns_id; /* namespace_change */
 
     _Atomic uint64_t last_sync_ns;
     _Atomic uint64_t read_bandwidth;  /* bytes/s, EWMA of batches that read 1 MiB or more; 0 unknown */

@@ -12,7 +12,8 @@
 #define MERGE_SLICE_BYTES ((uint64_t)4 << 20) /* of input: some milliseconds */
 #define FROZEN_MAX        2                   /* memtables that wait for a flush before puts wait, too */
 #define IDLE_WAIT_MS      100
-#define RETRY_WAIT_MS     100 /* after work that failed */
+#define RETRY_WAIT_MS     100 /* after work that failed; doubled each time in a row, */
+#define RETRY_DOUBLINGS   6   /* but not more often than this */
 #define WAITS_MAX         600 /* a minute of failing flushes, then puts fail */
 
 int
@@ -188,14 +189,21 @@ background_main(void *arg)
 {
     varve_store *store = arg;
     struct background *background = &store->background;
+    unsigned failures = 0;
     bool stop = false;
 
     while (!stop) {
         int rc = run_slice(store);
+        uint64_t wait_ms = rc < 0 ? (uint64_t)RETRY_WAIT_MS << failures : IDLE_WAIT_MS;
+
+        if (rc >= 0)
+            failures = 0;
+        else if (failures < RETRY_DOUBLINGS)
+            failures++;
 
         mutex_lock(&background->lock);
         if (rc != VARVE_OK && !background->stop && !(rc == VARVE_MISS && background->work))
-            cond_wait_ms(&background->wake, &background->lock, rc == VARVE_MISS ? IDLE_WAIT_MS : RETRY_WAIT_MS);
+            cond_wait_ms(&background->wake, &background->lock, wait_ms);
         background->work = false;
         stop = background->stop;
         mutex_unlock(&background->lock);

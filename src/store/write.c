@@ -214,6 +214,9 @@ begin_extent(struct put *put, const struct extent_header *key_part, varve_page *
     int rc;
 
     for (;;) {
+        rc = store_writable(put->store, NULL); /* it may have failed since the put began */
+        if (rc != VARVE_OK)
+            return rc;
         rc = extent_write_begin(&put->batch, key_part, pages, count, &extent, NULL);
         if (rc == VARVE_OK) {
             extent->stamp = put->stamps - (uint64_t)(pages[0] - put->pages);

@@ -88,7 +88,6 @@ example_item(struct sim_rng *rng)
     case MANIFEST_COUNTERS:
         item.u.counters.next_number = sim_rng_log(rng, 1000);
         item.u.counters.next_branch = sim_rng_log(rng, UINT64_MAX);
-        item.u.counters.next_ns_id = (uint32_t)sim_rng_log(rng, 10);
         break;
     case MANIFEST_NAMESPACE:
         item.u.ns.ns_id = (uint32_t)sim_rng_below(rng, 5);

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Joining, and merges: what they drop, what they keep, and that a failure at any step leaves everything as it was. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "format/run_format.h"
 #include "index/join.h"
+#include "index/merge.h"
 #include "index_model.h"
 
 static struct model model;
@@ -215,29 +219,6 @@ test_slices(void **state)
     model_close(&model);
 }
 
-/* One bad block in one input: its pages are lost, all others are merged. */
-static void
-test_bad_block(void **state)
-{
-    struct index_stats stats;
-    uint32_t lost = 0;
-
-    (void)state;
-    open_two_runs();
-    atomic_store(&model.env->bad_offset, 20 * BLOCK_BYTES + 5);
-    assert_int_equal(index_merge(model.index, UINT64_MAX / 2, &err), VARVE_OK);
-    atomic_store(&model.env->bad_offset, UINT64_MAX);
-    assert_int_equal(model.run_count, 1);
-    index_stats_get(model.index, &stats);
-    assert_true(stats.read_errors >= 1 && stats.read_errors <= 3);
-    for (uint64_t branch = 1; branch < 250; branch++)
-        lost += !is_found(1, branch);
-    for (uint64_t branch = 1; branch < 101; branch++)
-        lost += !is_found(2, branch);
-    assert_true(lost >= 1 && lost <= 3 * 8);
-    model_close(&model);
-}
-
 static void
 assert_all_there(void)
 {
@@ -245,6 +226,77 @@ assert_all_there(void)
         assert_true(is_found(1, branch));
     for (uint64_t branch = 1; branch < 101; branch++)
         assert_true(is_found(2, branch));
+}
+
+/* A block that the device does not give: no merge, however often it is tried, and nothing is lost. */
+static void
+test_unreadable_block(void **state)
+{
+    struct index_stats stats;
+
+    (void)state;
+    open_two_runs();
+    atomic_store(&model.env->bad_offset, 20 * BLOCK_BYTES + 5);
+    for (int i = 0; i < 2 * MERGE_TRIES; i++) {
+        assert_int_equal(index_merge(model.index, UINT64_MAX / 2, &err), VARVE_E_IO);
+        assert_int_equal(model.run_count, 3);
+    }
+    atomic_store(&model.env->bad_offset, UINT64_MAX);
+    assert_int_equal(index_merge(model.index, UINT64_MAX / 2, &err), VARVE_OK);
+    assert_int_equal(model.run_count, 1);
+    index_stats_get(model.index, &stats);
+    assert_true(stats.read_errors >= 1);
+    assert_all_there();
+    model_close(&model);
+}
+
+/* Flip a bit in block 2 of some run that is large enough. */
+static void
+damage_a_run(void)
+{
+    DIR *dir = opendir(model.env->path);
+    const struct dirent *entry;
+    bool done = false;
+
+    assert_non_null(dir);
+    while (!done && (entry = readdir(dir)) != NULL) {
+        int fd = openat(dirfd(dir), entry->d_name, O_RDWR | O_CLOEXEC);
+        uint8_t byte = 0;
+
+        if (fd >= 0 && pread(fd, &byte, 1, 2 * BLOCK_BYTES + 100) == 1 && lseek(fd, 0, SEEK_END) > 8 * BLOCK_BYTES) {
+            byte ^= 1;
+            done = pwrite(fd, &byte, 1, 2 * BLOCK_BYTES + 100) == 1;
+        }
+        if (fd >= 0)
+            (void)close(fd);
+    }
+    (void)closedir(dir);
+    assert_true(done);
+}
+
+/* A damaged block: given up after some tries; its pages are lost, all others are merged. */
+static void
+test_damaged_block(void **state)
+{
+    struct index_stats stats;
+    uint32_t lost = 0;
+
+    (void)state;
+    open_two_runs();
+    damage_a_run();
+    for (int i = 0; i < MERGE_TRIES; i++)
+        assert_int_equal(index_merge(model.index, UINT64_MAX / 2, &err), VARVE_E_CORRUPT);
+    assert_int_equal(model.run_count, 3);
+    assert_int_equal(index_merge(model.index, UINT64_MAX / 2, &err), VARVE_OK);
+    assert_int_equal(model.run_count, 1);
+    index_stats_get(model.index, &stats);
+    assert_true(stats.blocks_corrupt >= MERGE_TRIES);
+    for (uint64_t branch = 1; branch < 250; branch++)
+        lost += !is_found(1, branch);
+    for (uint64_t branch = 1; branch < 101; branch++)
+        lost += !is_found(2, branch);
+    assert_true(lost >= 1 && lost <= 3 * 8);
+    model_close(&model);
 }
 
 enum failure { FAIL_ALLOC, FAIL_WRITE, FAIL_SYNC, FAIL_COMMIT, FAIL_SPACE };
@@ -384,7 +436,8 @@ main(void)
         cmocka_unit_test(test_drops_the_dead),
         cmocka_unit_test(test_nothing_left),
         cmocka_unit_test(test_slices),
-        cmocka_unit_test(test_bad_block),
+        cmocka_unit_test(test_unreadable_block),
+        cmocka_unit_test(test_damaged_block),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_flush_failures),
         cmocka_unit_test(test_view_keeps_runs),
