@@ -18,42 +18,18 @@ static const char *const buffered_store[] = {"capacity=512M", "direct_io=off", N
 static const char *const quiet_store[] = {"capacity=512M", "background=off", "io_bytes=16K", NULL};
 static const char *const *const stores[] = {small_store, threads_store, buffered_store, quiet_store};
 
-struct fixture {
-    char path[PATH_BYTES];
-    varve_store *store;
-    varve_namespace *ns;
-};
-
 static int
 setup(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-    scratch_create(fixture->path);
-    fixture->store = store_open_with(fixture->path, small_store);
-    fixture->ns = namespace_get(fixture->store, "test");
-    *state = fixture;
+    *state = fixture_create(small_store);
     return 0;
 }
 
 static int
 teardown(void **state)
 {
-    struct fixture *fixture = *state;
-
-    check_clean(fixture->store);
-    store_close(fixture->store);
-    scratch_remove(fixture->path);
-    free(fixture);
+    fixture_destroy(*state);
     return 0;
-}
-
-static void
-reopen(struct fixture *fixture, const char *const *settings)
-{
-    store_close(fixture->store);
-    fixture->store = store_open_with(fixture->path, settings);
-    fixture->ns = namespace_get(fixture->store, "test");
 }
 
 static void
@@ -67,12 +43,12 @@ test_sizes(void **state)
     for (size_t s = 0; s < sizeof(stores) / sizeof(stores[0]); s++) {
         struct batch batch;
 
-        reopen(fixture, stores[s]);
+        fixture_reopen(fixture, stores[s]);
         batch_init_sizes(&batch, 100 + s, 0, count, sizes, skews[s]);
         batch_put(fixture->store, fixture->ns, NULL, &batch);
         batch_get(fixture->store, fixture->ns, &batch);
         assert_int_equal(chain_probe(fixture->store, fixture->ns, 100 + s, count), count);
-        reopen(fixture, stores[s]);
+        fixture_reopen(fixture, stores[s]);
         batch_get(fixture->store, fixture->ns, &batch);
         batch_free(&batch);
         assert_int_equal(varve_namespace_clear(fixture->store, fixture->ns, NULL), VARVE_OK);
@@ -89,7 +65,7 @@ test_alone(void **state)
         chain_put(fixture->store, fixture->ns, 200 + i, 1, sizes[i]);
         chain_get(fixture->store, fixture->ns, 200 + i, 1, sizes[i]);
     }
-    reopen(fixture, small_store);
+    fixture_reopen(fixture, small_store);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         chain_get(fixture->store, fixture->ns, 200 + i, 1, sizes[i]);
 }
@@ -303,7 +279,7 @@ test_random(void **state)
         }
         assert_int_equal(chain_probe(fixture->store, fixture->ns, 800 + chain, LENGTH), stored[chain]);
         if (step % 300 == 299)
-            reopen(fixture, stores[(size_t)step / 300 % 4]);
+            fixture_reopen(fixture, stores[(size_t)step / 300 % 4]);
     }
 }
 

@@ -197,6 +197,35 @@ check_clean(varve_store *store)
     assert_int_equal(report.problems, 0);
 }
 
+struct fixture *
+fixture_create(const char *const *settings)
+{
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+    assert_non_null(fixture);
+    scratch_create(fixture->path);
+    fixture->store = store_open_with(fixture->path, settings);
+    fixture->ns = namespace_get(fixture->store, "test");
+    return fixture;
+}
+
+void
+fixture_reopen(struct fixture *fixture, const char *const *settings)
+{
+    store_close(fixture->store);
+    fixture->store = store_open_with(fixture->path, settings);
+    fixture->ns = namespace_get(fixture->store, "test");
+}
+
+void
+fixture_destroy(struct fixture *fixture)
+{
+    check_clean(fixture->store);
+    store_close(fixture->store);
+    scratch_remove(fixture->path);
+    free(fixture);
+}
+
 uint64_t
 rng_next(uint64_t *state)
 {

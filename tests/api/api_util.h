@@ -39,6 +39,18 @@ uint64_t stat_value(varve_store *store, const char *name);
 /* varve_check() with every page read; fails the test on any problem. */
 void check_clean(varve_store *store);
 
+/* A store in a scratch directory with a namespace "test": what most tests begin with, and leave clean. */
+struct fixture {
+    char path[PATH_BYTES];
+    varve_store *store;
+    varve_namespace *ns;
+};
+struct fixture *fixture_create(const char *const *settings);
+/* Close and open again. */
+void fixture_reopen(struct fixture *fixture, const char *const *settings);
+/* check_clean(), close, remove. */
+void fixture_destroy(struct fixture *fixture);
+
 /* Pseudo-random numbers from a seed: splitmix64. */
 uint64_t rng_next(uint64_t *state);
 uint64_t rng_below(uint64_t *state, uint64_t bound);

@@ -11,42 +11,18 @@
 
 static const char *const settings[] = {"capacity=64M", "memtable_bytes=256K", NULL};
 
-struct fixture {
-    char path[PATH_BYTES];
-    varve_store *store;
-    varve_namespace *ns;
-};
-
 static int
 setup(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-    scratch_create(fixture->path);
-    fixture->store = store_open_with(fixture->path, settings);
-    fixture->ns = namespace_get(fixture->store, "test");
-    *state = fixture;
+    *state = fixture_create(settings);
     return 0;
 }
 
 static int
 teardown(void **state)
 {
-    struct fixture *fixture = *state;
-
-    check_clean(fixture->store);
-    store_close(fixture->store);
-    scratch_remove(fixture->path);
-    free(fixture);
+    fixture_destroy(*state);
     return 0;
-}
-
-static void
-reopen(struct fixture *fixture)
-{
-    store_close(fixture->store);
-    fixture->store = store_open_with(fixture->path, settings);
-    fixture->ns = namespace_get(fixture->store, "test");
 }
 
 /* The same ids in two namespaces are different pages. */
@@ -79,11 +55,11 @@ test_clear(void **state)
         chain_put(fixture->store, fixture->ns, 1, 30, 1000 * round); /* sizes differ: old bytes would show */
         chain_get(fixture->store, fixture->ns, 1, 30, 1000 * round);
         if (round % 2 == 0)
-            reopen(fixture);
+            fixture_reopen(fixture, settings);
         assert_int_equal(varve_namespace_clear(fixture->store, fixture->ns, NULL), VARVE_OK);
         assert_int_equal(chain_probe(fixture->store, fixture->ns, 1, 30), 0);
         if (round % 2 == 1)
-            reopen(fixture);
+            fixture_reopen(fixture, settings);
         assert_int_equal(chain_probe(fixture->store, fixture->ns, 1, 30), 0);
     }
     chain_get(fixture->store, namespace_get(fixture->store, "kept"), 1, 30, 5000);
@@ -107,11 +83,11 @@ test_remove(void **state)
         assert_int_equal(varve_exists_batch(fixture->store, fixture->ns, ids, 5, exists, NULL), VARVE_OK);
         for (size_t i = 0; i < 5; i++)
             assert_int_equal(exists[i], 0);
-        reopen(fixture);
+        fixture_reopen(fixture, settings);
     }
     chain_put(fixture->store, fixture->ns, 1, 20, 3000); /* fills the gap */
     chain_get(fixture->store, fixture->ns, 1, 20, 3000);
-    reopen(fixture);
+    fixture_reopen(fixture, settings);
     chain_get(fixture->store, fixture->ns, 1, 20, 3000);
 }
 
@@ -217,7 +193,7 @@ test_iteration(void **state)
                     assert_int_equal(totals.rows, branches[i]);
             }
         }
-        reopen(fixture);
+        fixture_reopen(fixture, settings);
         other = namespace_get(fixture->store, "other");
     }
 }
