@@ -43,8 +43,13 @@ want_build() {
     want_library libcrypto libssl-dev
 }
 
+python_can_build() {
+    python3 -c 'import ensurepip, os, sysconfig, venv; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null
+}
+
 want_test() {
     want_build
+    python_can_build || want "python3-dev python3-venv"
     want_library cmocka libcmocka-dev
     want_command clang clang
     want_command clang-format clang-format
