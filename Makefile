@@ -5,7 +5,7 @@ BUILD := build
 BENCH_DIR ?= $(BUILD)/bench
 BENCH_BYTES ?= 1073741824
 
-.PHONY: all demo test lint bench docs install clean help
+.PHONY: all demo test test-sglang lint bench docs install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -22,6 +22,10 @@ demo:
 test:
 	@scripts/bootstrap.sh test
 	@scripts/test.sh
+
+test-sglang:
+	@scripts/bootstrap.sh test
+	@scripts/sglang_test.sh
 
 lint:
 	@scripts/bootstrap.sh test
@@ -46,6 +50,7 @@ help:
 	@echo "make            build: the command is $(BUILD)/varve, the libraries lie in $(BUILD)/src"
 	@echo "make demo       play an LLM workload through the store, verify every byte, plot the outcome"
 	@echo "make test       all tests with sanitizers, format, static analysis"
+	@echo "make test-sglang   the plugin against real releases of SGLang, on CPU (downloads about 3 GB once)"
 	@echo "make lint       format and static analysis only"
 	@echo "make bench      the store beside the raw disk (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES))"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A circuit breaker: a failing disk costs a few calls, not every one.
+
+Closed, calls go through. After `failures` bad calls in a row (errors, or slower than `stall_s`: SGLang's threads wait for every call) it
+opens: calls are refused at once, which the plugin answers with misses. When the pause is over one call may try; success closes the
+breaker, failure doubles the pause, up to 16 times. Recovery needs nobody.
+
+Threads: any. The clock is an argument so that tests need not wait.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Callable
+
+_PAUSES_MAX = 16
+
+
+class Breaker:
+    def __init__(
+        self, failures: int, pause_s: float, stall_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = failures
+        self._pause_s = pause_s
+        self._stall_s = stall_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0  # in a row
+        self._pauses = 1  # the present pause, in units of pause_s
+        self._open_until: float | None = None  # None: closed
+        self._trying = False  # one call may find out
+        self.opened = 0  # times, for the metrics
+
+    @property
+    def is_open(self) -> bool:
+        return self._open_until is not None
+
+    def allow(self) -> bool:
+        """Whether a call may be made. Whoever got True reports the outcome with done()."""
+        if self._open_until is None:
+            return True
+        with self._lock:
+            if self._open_until is None:
+                return True
+            if self._trying or self._clock() < self._open_until:
+                return False
+            self._trying = True
+            return True
+
+    def done(self, ok: bool, elapsed_s: float = 0.0) -> bool:
+        """The outcome of a call. Returns True when this one opened the breaker, or kept it open."""
+        ok = ok and elapsed_s <= self._stall_s
+        if ok and self._failures == 0 and self._open_until is None:
+            return False
+        with self._lock:
+            if ok:
+                self._failures, self._pauses, self._open_until, self._trying = 0, 1, None, False
+                return False
+            self._failures += 1
+            if self._trying:
+                self._pauses = min(2 * self._pauses, _PAUSES_MAX)
+            elif self._open_until is not None or self._failures < self._limit:
+                return False  # a straggler from before it opened, or not enough yet
+            self._trying = False
+            self._open_until = self._clock() + self._pauses * self._pause_s
+            self.opened += 1
+            return True

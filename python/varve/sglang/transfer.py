@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches to and from the store: cut to its limits, timed, counted, and kept from a failing disk by the breakers.
+
+Every function raises varve.Error when a call failed as a whole; what happens to single pages is in the answer. While a breaker is open nothing is
+tried, and all is a miss.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterator
+from typing import Callable, TypeVar
+
+import numpy as np
+
+import varve
+
+from .breaker import Breaker
+from .handle import Handle, Spec
+from .keys import ID_BYTES
+from .metrics import Metrics
+from .regions import Located
+
+Answer = TypeVar("Answer")
+
+# Statuses of a page that say something about the disk.
+_DISK = {varve.E_IO, varve.E_READONLY, varve.E_CORRUPT}
+
+
+class Transfer:
+    def __init__(self, handle: Handle, metrics: Metrics, reads: Breaker, writes: Breaker) -> None:
+        self._handle = handle
+        self._metrics = metrics
+        self.reads = reads
+        self.writes = writes
+
+    def prefix(self, spec: Spec, ids: bytes, estimate: bool) -> tuple[int, list[int]]:
+        """Stored pages from the front; with `estimate`, microseconds to load the first k + 1 of them."""
+        pages = 0
+        load_us: list[int] = []
+        for first, count in _cuts(ids):
+            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
+            if estimate:
+                found, _, times = self._call(
+                    "query", self.reads, spec, count, lambda ns, part=part: ns.probe_estimate(part), (0, [], [])
+                )
+                before = load_us[-1] if load_us else 0
+                load_us.extend(before + us for us in times)
+            else:
+                found = self._call("query", self.reads, spec, count, lambda ns, part=part: ns.probe(part), 0)
+            pages += found
+            if found < count:
+                break
+        return pages, load_us
+
+    def exists(self, spec: Spec, ids: bytes) -> bytes:
+        """A byte a page, 1 where it is stored."""
+        stored = b""
+        for first, count in _cuts(ids):
+            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
+            stored += self._call(
+                "query", self.reads, spec, count, lambda ns, part=part: ns.exists_batch(part), bytes(count)
+            )
+        return stored
+
+    def touch(self, spec: Spec, ids: bytes) -> None:
+        for first, count in _cuts(ids):
+            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
+            self._call("query", self.reads, spec, 0, lambda ns, part=part: ns.touch(part), 0)
+
+    def stored_bytes(self, spec: Spec, page_id: bytes) -> int:
+        """Size of a stored page, 0 when it is not."""
+        pages, sizes, _ = self._call("query", self.reads, spec, 1, lambda ns: ns.probe_estimate(page_id), (0, [], []))
+        return sizes[0] if pages else 0
+
+    def get(self, spec: Spec, ids: bytes, at: Located) -> list[bool]:
+        """Read pages; True for those whose bytes are there, verified, and of the size that was asked for."""
+        good: list[bool] = []
+        for first, count in _cuts(ids):
+            good += self._get(spec, ids[first * ID_BYTES : (first + count) * ID_BYTES], *_part(at, first, count))
+        return good
+
+    def _get(self, spec: Spec, ids: bytes, addresses: np.ndarray, sizes: int | np.ndarray, parts: int) -> list[bool]:
+        count = len(ids) // ID_BYTES
+        stored = array("Q", bytes(8 * count))
+        start = time.perf_counter()
+        statuses = self._call(
+            "get", self.reads, spec, count,
+            lambda ns: ns.get_batch(ids, addresses, sizes, parts=parts, page_sizes=stored), None,
+        )  # fmt: skip
+        elapsed_s = time.perf_counter() - start
+        if statuses is None:
+            self._metrics.count(get_pages=count)
+            return [False] * count
+        wanted = _page_sizes(sizes, parts, count)
+        wrong = [
+            status == varve.E_ARG or (status == varve.OK and size != want)
+            for status, size, want in zip(statuses, stored, wanted)
+        ]
+        good = [status == varve.OK and not bad for status, bad in zip(statuses, wrong)]
+        if any(wrong):
+            self._remove_pages(spec, ids, wrong)
+        hits = sum(good)
+        size_bytes = sum(size for size, ok in zip(wanted, good) if ok)
+        missing = sum(status == varve.MISS for status in statuses)
+        self._metrics.count(
+            get_pages=count, get_ok_pages=hits, get_missing_pages=missing, get_size_pages=sum(wrong),
+            get_failed_pages=count - hits - missing - sum(wrong), get_bytes=size_bytes,
+        )  # fmt: skip
+        self._metrics.sample("get", hits, size_bytes, elapsed_s)
+        return good
+
+    def _remove_pages(self, spec: Spec, ids: bytes, which: list[bool]) -> None:
+        """Pages of another size than the pool's can never be used, and would stand in the way of those that can."""
+        gone = b"".join(ids[k * ID_BYTES : (k + 1) * ID_BYTES] for k, remove in enumerate(which) if remove)
+        self._call("put", self.writes, spec, 0, lambda ns: ns.remove_batch(gone), 0)
+
+    def put(self, spec: Spec, ids: bytes, at: Located, parent: bytes | None) -> list[bool]:
+        """Store consecutive pages of a chain; True for those that are stored now, or were before."""
+        good: list[bool] = []
+        for first, count in _cuts(ids):
+            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
+            good += self._put(spec, part, *_part(at, first, count), parent)
+            parent = part[-ID_BYTES:]
+        return good
+
+    def _put(
+        self, spec: Spec, ids: bytes, addresses: np.ndarray, sizes: int | np.ndarray, parts: int, parent: bytes | None
+    ) -> list[bool]:
+        count = len(ids) // ID_BYTES
+        start = time.perf_counter()
+        statuses = self._call(
+            "put", self.writes, spec, count,
+            lambda ns: ns.put_batch(ids, addresses, sizes, parts=parts, parent=parent), None,
+        )  # fmt: skip
+        elapsed_s = time.perf_counter() - start
+        if statuses is None:
+            self._metrics.count(put_pages=count)
+            return [False] * count
+        good = [status == varve.OK for status in statuses]
+        hits, full = sum(good), sum(status in (varve.E_NOSPC, varve.E_ARG) for status in statuses)
+        size_bytes = sum(size for size, ok in zip(_page_sizes(sizes, parts, count), good) if ok)
+        self._metrics.count(
+            put_pages=count, put_ok_pages=hits, put_full_pages=full, put_failed_pages=count - hits - full,
+            put_bytes=size_bytes,
+        )  # fmt: skip
+        self._metrics.sample("put", hits, size_bytes, elapsed_s)
+        return good
+
+    def _call(
+        self,
+        op: str,
+        breaker: Breaker,
+        spec: Spec,
+        pages: int,
+        call: Callable[[varve.Namespace], Answer],
+        refused: Answer,
+    ) -> Answer:
+        """One call of the store, if its breaker lets it; `refused` otherwise."""
+        if not breaker.allow():
+            self._metrics.count(refused_pages=pages)
+            return refused
+        start = time.perf_counter()
+        ok = readonly = False
+        try:
+            answer = call(self._handle.namespace(spec))
+            statuses = answer if isinstance(answer, array) else ()
+            ok = _DISK.isdisjoint(statuses)
+            readonly = varve.E_READONLY in statuses
+            return answer
+        finally:
+            elapsed_s = time.perf_counter() - start
+            self._metrics.call(op, elapsed_s)
+            if breaker.done(ok, elapsed_s) and (readonly or self._handle.lost):
+                self._handle.reopen()
+
+
+def _cuts(ids: bytes) -> Iterator[tuple[int, int]]:
+    """(first page, pages) of the calls that a batch takes: one, but for very long prompts."""
+    pages = len(ids) // ID_BYTES
+    for first in range(0, pages, varve.BATCH_PAGES_MAX):
+        yield first, min(varve.BATCH_PAGES_MAX, pages - first)
+
+
+def _part(at: Located, first: int, count: int) -> tuple[np.ndarray, int | np.ndarray, int]:
+    """Addresses, sizes and regions a page of `count` pages from `first` on."""
+    span = slice(first * at.parts, (first + count) * at.parts)
+    return at.addresses[span], at.sizes if isinstance(at.sizes, int) else at.sizes[span], at.parts
+
+
+def _page_sizes(sizes: int | np.ndarray, parts: int, count: int) -> list[int]:
+    """Bytes of each page."""
+    if isinstance(sizes, int):
+        return [sizes * parts] * count
+    return np.asarray(sizes).reshape(count, parts).sum(axis=1).tolist()

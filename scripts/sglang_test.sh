@@ -1,0 +1,30 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Test the SGLang plugin against real releases of SGLang.
+#
+#   scripts/sglang_test.sh [pytest arguments]
+#
+# Where their packages cannot be had the tests are reported as skipped; with CI=true or VARVE_REQUIRE_SGLANG=1 that is a failure.
+set -eu
+cd "$(dirname "$0")/.."
+
+status=0
+scripts/sglang_setup.sh || status=$?
+if [ $status -eq 77 ] && [ "${CI:-}" != true ] && [ "${VARVE_REQUIRE_SGLANG:-0}" != 1 ]; then
+    for test in tests/python/test_sglang_*.py; do
+        echo "SKIPPED $test: sglang and its packages cannot be had"
+    done
+    exit 0
+fi
+[ $status -eq 0 ] || exit $status
+
+# SGLang compiles its hash when it is first used; and both need ninja from the environment.
+here=$PWD
+PATH=$here/build/venv-sglang/bin:$PATH
+TORCH_EXTENSIONS_DIR=$here/build/torch-extensions
+export PATH TORCH_EXTENSIONS_DIR
+for release in build/sglang/*; do
+    echo "== sglang ${release##*/}"
+    PYTHONPATH=$here/$release python -W ignore -m pytest -q -rs -p no:cacheprovider "$@" tests/python/test_sglang_*.py || status=1
+done
+exit $status

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin's decisions, each on its own: keys, order, stop points, load or recompute, the breaker, the configuration."""
+
+import hashlib
+import itertools
+import random
+
+import pytest
+import sglang_support  # noqa: F401 - skips where sglang is not installed
+from varve.sglang import keys, v2
+from varve.sglang.breaker import Breaker
+from varve.sglang.config import Config, ConfigError, size_bytes
+from varve.sglang.guard import Guard
+from varve.sglang.order import Order
+
+
+def key(n):
+    return hashlib.sha256(b"%d" % n).hexdigest()
+
+
+def test_plain_keys_are_their_digest():
+    assert keys.ids_of([key(1), key(2)]) == bytes.fromhex(key(1) + key(2))
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 64, key(1)[:-1], key(1) + "0", key(1)[:-1] + " ", key(1) + ".draft"])
+def test_other_keys_are_not_plain(bad):
+    assert keys.ids_of([key(2), bad]) is None
+
+
+def test_two_keys_whose_lengths_only_add_up_are_not_plain():
+    assert keys.ids_of([key(1)[:63], key(2) + "0"]) is None
+
+
+def test_every_string_has_an_id_and_no_two_share_one():
+    strings = [
+        key(1),
+        key(1) + ".draft",
+        key(1) + ".other",
+        key(1) + ".",
+        "short",
+        "",
+        key(1)[:63],
+        key(1).upper() + "0",
+    ]
+    found = keys.groups(strings)
+    assert sorted(itertools.chain.from_iterable(positions for positions, _ in found.values())) == list(
+        range(len(strings))
+    )
+    ids = {
+        (pool, part[32 * i : 32 * i + 32]) for pool, (positions, part) in found.items() for i in range(len(positions))
+    }
+    assert len(ids) == len(strings)
+    assert found["draft"] == ([1], bytes.fromhex(key(1)))
+
+
+def naive_stops(kv, pools):
+    """All stop points, by definition."""
+    stops = []
+    for stop in range(1, len(kv) + 1):
+        if not all(kv[:stop]):
+            break
+        legal = True
+        for policy, window, stored in pools:
+            needed = stored[:stop] if policy == "all" else stored[max(0, stop - window) : stop]
+            legal = legal and all(needed)
+        if legal:
+            stops.append(stop)
+    return stops
+
+
+def test_stop_points_against_their_definition():
+    seed = random.randrange(1 << 30)
+    rng = random.Random(seed)
+    for _ in range(3000):
+        pages = rng.randrange(0, 14)
+        bits = lambda: bytes(rng.random() < 0.8 for _ in range(pages))
+        kv = bits()
+        pools = [(rng.choice(("all", "trailing")), rng.randrange(1, 4), bits()) for _ in range(rng.randrange(3))]
+        kv_pages = v2.leading(kv)
+        gates = []
+        for policy, window, stored in pools:
+            stored = stored[:kv_pages]
+            gates.append(range(1, v2.leading(stored) + 1) if policy == "all" else v2.trailing_stops(stored, window))
+        assert v2.common_stops(kv_pages, gates) == naive_stops(kv, pools), f"seed {seed}"
+
+
+def test_the_least_of_the_longest_is_not_a_stop_point():
+    assert v2.common_stops(3, [[1, 3], [1, 2]]) == [1]
+
+
+def test_guard_off_by_default_and_exact_at_the_boundary():
+    assert not Guard(0, 0, 16).active
+    guard = Guard(10, 0, 16)  # 160 us a page
+    assert guard.best_stop([160, 320], [1, 2], 0) == 2
+    assert guard.best_stop([161, 322], [1, 2], 0) == 0
+    assert guard.best_stop([1000, 1001, 1002, 1003, 1004, 1005, 1006], list(range(1, 8)), 0) == 7
+    assert guard.best_stop([100, 200, 900], [1, 2, 3], 0) == 2
+
+
+def test_guard_knows_that_deep_tokens_cost_more():
+    guard = Guard(10, 1, 16)
+    assert guard.compute_us(0, 1) == pytest.approx(16 * (10 + 0.008))
+    assert guard.best_stop([400], [1], 0) == 0
+    assert guard.best_stop([400], [1], 1000) == 1
+
+
+def test_order_from_prefix_queries_and_full_batches():
+    order = Order()
+    chain = [key(n) for n in range(300)]
+    assert order.parent("kv", chain[:1], None) is None
+    assert order.parent("kv", chain[5:6], chain[:5]) == bytes.fromhex(chain[4])
+    order.saw_query(chain[:200], 100, None)
+    assert order.parent("kv", chain[150:160], None) == bytes.fromhex(chain[149])
+    assert order.parent("kv", chain[100:228], None) == bytes.fromhex(chain[99])
+    assert order.parent("kv", chain[228:230], None) == bytes.fromhex(chain[227])  # the batch before was a full one
+    assert order.parent("kv", [key(999)], None) is None
+    assert order.parent("swa", chain[228:230], None) is None
+
+
+def test_order_forgets_in_bounded_memory():
+    order = Order()
+    for round_ in range(20):
+        order.saw_query([key(round_ * 10000 + n) for n in range(10000)], 0, None)
+    assert len(order._young) + len(order._old) < 200_000
+    assert order.parent("kv", [key(199_999)], None) == bytes.fromhex(key(199_998))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_breaker():
+    clock = Clock()
+    breaker = Breaker(3, 5.0, 1.0, clock)
+    for _ in range(2):
+        assert breaker.allow()
+        breaker.done(False)
+    assert breaker.allow()
+    breaker.done(True)  # not in a row
+    for _ in range(3):
+        assert breaker.allow()
+        breaker.done(False)
+    assert breaker.is_open
+    assert not breaker.allow()
+    clock.now = 5.1
+    assert breaker.allow()
+    assert not breaker.allow()  # one call finds out for all
+    assert breaker.done(False)
+    clock.now = 10.2
+    assert not breaker.allow()  # the pause is twice as long now
+    clock.now = 15.3
+    assert breaker.allow()
+    breaker.done(True)
+    assert not breaker.is_open
+    assert breaker.allow()
+    assert breaker.opened == 2
+
+
+def test_breaker_counts_slow_calls():
+    breaker = Breaker(2, 5.0, 1.0, Clock())
+    for _ in range(2):
+        assert breaker.allow()
+        breaker.done(True, elapsed_s=2.0)
+    assert not breaker.allow()
+
+
+BASE = {"backend_name": "varve", "module_path": "varve.sglang", "class_name": "VarveHiCache", "path": "/nvme/kv"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"path": ""}, '"path" is missing'),
+        ({"pathh": "/x"}, "no key 'pathh'; did you mean 'path'?"),
+        ({"capasity": "1G"}, "did you mean 'capacity'?"),
+        ({"segment_byte": "1M"}, "did you mean 'segment_bytes'?"),
+        ({"quite_something_else": 1}, "docs/sglang.md"),
+        ({"capacity": "lots"}, "'lots' is no size"),
+        ({"capacity": 1.5}, "'capacity' must be a text, not 1.5"),
+        ({"path": 7}, "'path' must be a text, not 7"),
+        ({"breaker_failures": True}, "'breaker_failures' must be a int, not True"),
+        ({"breaker_failures": 0}, "'breaker_failures' must be at least 1"),
+        ({"prefill_us_per_token": -1}, "must be at least 0"),
+    ],
+)
+def test_wrong_configuration(extra, message):
+    with pytest.raises(ConfigError) as caught:
+        Config.parse({**BASE, **extra})
+    assert message in str(caught.value)
+
+
+def test_right_configuration():
+    config = Config.parse({**BASE, "capacity": "1.5G", "io_engine": "threads", "interface_v1": 1, "tp_lcm_size": 8})
+    assert config.store == {"io_engine": "threads"}
+    assert config.interface_v1
+    assert config.capacity_of_rank(1) == 3 << 29
+    assert config.capacity_of_rank(3) == 1 << 29
+
+
+def test_ranks_that_share_need_a_capacity():
+    config = Config.parse(BASE)
+    assert config.capacity_of_rank(1) == 0
+    with pytest.raises(ConfigError, match='"capacity" is missing. 8 processes'):
+        config.capacity_of_rank(8)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4096", 4096), (4096, 4096), ("64M", 64 << 20), ("1T", 1 << 40), ("2 GiB", 2 << 30)]
+)
+def test_sizes(text, size):
+    assert size_bytes(text) == size
