@@ -4,13 +4,13 @@
 #
 #   scripts/sglang_test.sh [pytest arguments]
 #
-# Where their packages cannot be had the tests are reported as skipped; with CI=true or VARVE_REQUIRE_SGLANG=1 that is a failure.
+# Where their packages cannot be had the tests are reported as skipped; with CI=true or VARVE_REQUIRE_PYTHON=1 that is a failure.
 set -eu
 cd "$(dirname "$0")/.."
 
 status=0
 scripts/sglang_setup.sh || status=$?
-if [ $status -eq 77 ] && [ "${CI:-}" != true ] && [ "${VARVE_REQUIRE_SGLANG:-0}" != 1 ]; then
+if [ $status -eq 77 ] && [ "${CI:-}" != true ] && [ "${VARVE_REQUIRE_PYTHON:-0}" != 1 ]; then
     for test in tests/python/test_sglang_*.py; do
         echo "SKIPPED $test: sglang and its packages cannot be had"
     done
@@ -25,6 +25,6 @@ TORCH_EXTENSIONS_DIR=$here/build/torch-extensions
 export PATH TORCH_EXTENSIONS_DIR
 for release in build/sglang/*; do
     echo "== sglang ${release##*/}"
-    PYTHONPATH=$here/$release python -W ignore -m pytest -q -rs -p no:cacheprovider "$@" tests/python/test_sglang_*.py || status=1
+    PYTHONPATH=$here/$release python -W ignore -m pytest -q -rs -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning "$@" tests/python/test_sglang_*.py || status=1
 done
 exit $status

@@ -377,3 +377,50 @@ class Engine:
             return 0, indices, {}
         results = getattr(getattr(operation, "pool_storage_result", None), "extra_pool_hit_pages", {})
         return operation.completed_tokens // PAGE, indices, dict(results)
+
+
+# Fixtures, for modules that name this one in pytest_plugins.
+
+
+@pytest.fixture(scope="module")
+def process_groups_of_one():
+    """What the controllers ask of torch.distributed, for the tests of a module."""
+    with process_groups():
+        yield
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes backends from SGLang's factory; closes them at the end."""
+    made = []
+
+    def build(pool=None, config=None, **extra):
+        made.append(create(tmp_path / "cache", pool, config, **extra))
+        return made[-1]
+
+    yield build
+    for backend in made:
+        backend.close()
+
+
+@pytest.fixture
+def pool():
+    return host_pool()
+
+
+@pytest.fixture
+def stored(make, pool):
+    """A backend with 20 pages of one prompt, their keys, and their slots in the pool."""
+    backend = make(pool)
+    keys = hashes(tokens_of(20, 1))
+    slots = pool.alloc(20 * PAGE)
+    fill(pool, slots, keys)
+    assert backend.batch_set_v1(keys, slots) == [True] * 20
+    return backend, keys, slots
+
+
+def reads_back(backend, pool, keys, slots):
+    wipe(pool, slots)
+    good = backend.batch_get_v1(keys, slots)
+    assert matching(pool, slots, keys[: good.index(False) if False in good else len(good)]) == sum(good)
+    return sum(good)

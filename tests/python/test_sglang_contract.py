@@ -12,9 +12,13 @@ import sys
 import threading
 
 import pytest
-import sglang_support as sgl
 import varve
+
+import sglang_support as sgl
 from sglang_support import PAGE, Engine, PoolHitPolicy, PoolName
+
+pytest_plugins = ["sglang_support"]  # its fixtures
+pytestmark = pytest.mark.usefixtures("process_groups_of_one")
 
 BACKENDS = ["file", "varve copies", "varve in place"]
 
@@ -26,12 +30,6 @@ def attach_to(engine, backend, directory, **extra):
         engine.attach("file", {})
     else:
         engine.attach("dynamic", sgl.extra_config(directory, interface_v1=int(backend == "varve in place"), **extra))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def groups():
-    with sgl.process_groups():
-        yield
 
 
 @pytest.fixture(params=BACKENDS)

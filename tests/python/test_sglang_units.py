@@ -3,15 +3,18 @@
 
 import hashlib
 import itertools
+import json
+import pathlib
 import random
 
 import pytest
-import sglang_support  # noqa: F401 - skips where sglang is not installed
 from varve.sglang import keys, v2
 from varve.sglang.breaker import Breaker
-from varve.sglang.config import Config, ConfigError, size_bytes
+from varve.sglang.config import KEYS, Config, ConfigError, size_bytes
 from varve.sglang.guard import Guard
 from varve.sglang.order import Order
+
+import sglang_support  # noqa: F401 - skips where sglang is not installed
 
 
 def key(n):
@@ -68,14 +71,20 @@ def naive_stops(kv, pools):
     return stops
 
 
+def random_bits(rng, pages):
+    return bytes(rng.random() < 0.8 for _ in range(pages))
+
+
 def test_stop_points_against_their_definition():
     seed = random.randrange(1 << 30)
     rng = random.Random(seed)
     for _ in range(3000):
         pages = rng.randrange(0, 14)
-        bits = lambda: bytes(rng.random() < 0.8 for _ in range(pages))
-        kv = bits()
-        pools = [(rng.choice(("all", "trailing")), rng.randrange(1, 4), bits()) for _ in range(rng.randrange(3))]
+        kv = random_bits(rng, pages)
+        pools = [
+            (rng.choice(("all", "trailing")), rng.randrange(1, 4), random_bits(rng, pages))
+            for _ in range(rng.randrange(3))
+        ]
         kv_pages = v2.leading(kv)
         gates = []
         for policy, window, stored in pools:
@@ -212,3 +221,18 @@ def test_ranks_that_share_need_a_capacity():
 )
 def test_sizes(text, size):
     assert size_bytes(text) == size
+
+
+def test_the_guide_has_every_key():
+    guide = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "sglang.md").read_text()
+    for name in KEYS:
+        assert f"| `{name}` |" in guide
+    for example in ("launch.sh", "config.json", "hits.py"):
+        assert (pathlib.Path(__file__).resolve().parents[2] / "examples" / "sglang" / example).exists()
+
+
+def test_the_example_configuration_is_right():
+    path = pathlib.Path(__file__).resolve().parents[2] / "examples" / "sglang" / "config.json"
+    config = Config.parse(json.loads(path.read_text()))
+    assert config.interface_v1
+    assert config.capacity_of_rank(1) == 500 << 30

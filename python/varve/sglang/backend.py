@@ -176,7 +176,8 @@ class VarveHiCache(compat.HiCacheStorage):
 
     def _kv_pages(self, ids: bytes) -> tuple[int, list[int]]:
         """Stored pages from the front, in all shards; and the time to load each prefix of them, where the guard wants it."""
-        pages, load_us = len(ids) // ID_BYTES, []
+        pages = len(ids) // ID_BYTES
+        load_us: list[int] = []
         for spec in self._kv_specs():
             pages, times = self._io.prefix(spec, ids[: pages * ID_BYTES], self._guard.active)
             load_us = [a + b for a, b in zip(load_us, times)] if load_us else times

@@ -134,7 +134,7 @@ def _checked(name: str, key: Key, value: Any) -> Any:
         return value
     if not isinstance(value, _TYPES[key.kind]) or (isinstance(value, bool) and key.kind != "bool"):
         raise ConfigError(f"hicache-storage-backend-extra-config: {name!r} must be a {key.kind}, not {value!r}")
-    if key.kind in ("int", "number") and not value >= key.least:
+    if isinstance(value, (int, float)) and not value >= key.least:
         raise ConfigError(
             f"hicache-storage-backend-extra-config: {name!r} must be at least {key.least:g}, not {value!r}"
         )

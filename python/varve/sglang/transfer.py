@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterator
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 import numpy as np
 
@@ -42,36 +42,43 @@ class Transfer:
         for first, count in _cuts(ids):
             part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
             if estimate:
-                found, _, times = self._call(
-                    "query", self.reads, spec, count, lambda ns, part=part: ns.probe_estimate(part), (0, [], [])
-                )
+                found, _, times = self._estimate(spec, part)
                 before = load_us[-1] if load_us else 0
                 load_us.extend(before + us for us in times)
             else:
-                found = self._call("query", self.reads, spec, count, lambda ns, part=part: ns.probe(part), 0)
+                found = self._probe(spec, part)
             pages += found
             if found < count:
                 break
         return pages, load_us
 
+    def _probe(self, spec: Spec, ids: bytes) -> int:
+        return self._call("query", self.reads, spec, len(ids) // ID_BYTES, lambda ns: ns.probe(ids), 0)
+
+    def _estimate(self, spec: Spec, ids: bytes) -> tuple[int, list[int], list[int]]:
+        nothing: tuple[int, list[int], list[int]] = (0, [], [])
+        return self._call("query", self.reads, spec, len(ids) // ID_BYTES, lambda ns: ns.probe_estimate(ids), nothing)
+
     def exists(self, spec: Spec, ids: bytes) -> bytes:
         """A byte a page, 1 where it is stored."""
-        stored = b""
-        for first, count in _cuts(ids):
-            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
-            stored += self._call(
-                "query", self.reads, spec, count, lambda ns, part=part: ns.exists_batch(part), bytes(count)
-            )
-        return stored
+        cuts = _cuts(ids)
+        return b"".join(self._exists(spec, ids[first * ID_BYTES : (first + count) * ID_BYTES]) for first, count in cuts)
+
+    def _exists(self, spec: Spec, ids: bytes) -> bytes:
+        count = len(ids) // ID_BYTES
+        return self._call("query", self.reads, spec, count, lambda ns: ns.exists_batch(ids), bytes(count))
 
     def touch(self, spec: Spec, ids: bytes) -> None:
+        """Mark pages as used now."""
         for first, count in _cuts(ids):
-            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
-            self._call("query", self.reads, spec, 0, lambda ns, part=part: ns.touch(part), 0)
+            self._touch(spec, ids[first * ID_BYTES : (first + count) * ID_BYTES])
+
+    def _touch(self, spec: Spec, ids: bytes) -> None:
+        self._call("query", self.reads, spec, 0, lambda ns: ns.touch(ids), 0)
 
     def stored_bytes(self, spec: Spec, page_id: bytes) -> int:
         """Size of a stored page, 0 when it is not."""
-        pages, sizes, _ = self._call("query", self.reads, spec, 1, lambda ns: ns.probe_estimate(page_id), (0, [], []))
+        pages, sizes, _ = self._estimate(spec, page_id)
         return sizes[0] if pages else 0
 
     def get(self, spec: Spec, ids: bytes, at: Located) -> list[bool]:
@@ -81,7 +88,7 @@ class Transfer:
             good += self._get(spec, ids[first * ID_BYTES : (first + count) * ID_BYTES], *_part(at, first, count))
         return good
 
-    def _get(self, spec: Spec, ids: bytes, addresses: np.ndarray, sizes: int | np.ndarray, parts: int) -> list[bool]:
+    def _get(self, spec: Spec, ids: bytes, addresses: Any, sizes: Any, parts: int) -> list[bool]:
         count = len(ids) // ID_BYTES
         stored = array("Q", bytes(8 * count))
         start = time.perf_counter()
@@ -125,9 +132,7 @@ class Transfer:
             parent = part[-ID_BYTES:]
         return good
 
-    def _put(
-        self, spec: Spec, ids: bytes, addresses: np.ndarray, sizes: int | np.ndarray, parts: int, parent: bytes | None
-    ) -> list[bool]:
+    def _put(self, spec: Spec, ids: bytes, addresses: Any, sizes: Any, parts: int, parent: bytes | None) -> list[bool]:
         count = len(ids) // ID_BYTES
         start = time.perf_counter()
         statuses = self._call(
@@ -183,14 +188,15 @@ def _cuts(ids: bytes) -> Iterator[tuple[int, int]]:
         yield first, min(varve.BATCH_PAGES_MAX, pages - first)
 
 
-def _part(at: Located, first: int, count: int) -> tuple[np.ndarray, int | np.ndarray, int]:
+def _part(at: Located, first: int, count: int) -> tuple[Any, Any, int]:
     """Addresses, sizes and regions a page of `count` pages from `first` on."""
     span = slice(first * at.parts, (first + count) * at.parts)
     return at.addresses[span], at.sizes if isinstance(at.sizes, int) else at.sizes[span], at.parts
 
 
-def _page_sizes(sizes: int | np.ndarray, parts: int, count: int) -> list[int]:
+def _page_sizes(sizes: Any, parts: int, count: int) -> list[int]:
     """Bytes of each page."""
     if isinstance(sizes, int):
         return [sizes * parts] * count
-    return np.asarray(sizes).reshape(count, parts).sum(axis=1).tolist()
+    found: list[int] = np.asarray(sizes).reshape(count, parts).sum(axis=1).tolist()
+    return found
