@@ -15,7 +15,7 @@
 
 #define LOG_WAIT_MS 10 /* for other puts' writes, before asking again */
 
-#define STATUS_TODO 2 /* in pages[].status while the put runs: to be written */
+#define STATUS_PENDING 2 /* in pages[].status while the put runs: to be written */
 
 /* One varve_put_batch(). */
 struct put {
@@ -44,7 +44,7 @@ store_insert(varve_store *store, const struct entry *entry)
     return rc;
 }
 
-/* Give every page a status or STATUS_TODO, and its size. */
+/* Give every page a status or STATUS_PENDING, and its size. */
 static void
 check_pages(struct put *put)
 {
@@ -56,7 +56,7 @@ check_pages(struct put *put)
         else if (page->size > put->store->page_bytes_max)
             page->status = VARVE_E_NOSPC;
         else
-            page->status = STATUS_TODO;
+            page->status = STATUS_PENDING;
     }
 }
 
@@ -77,7 +77,7 @@ find_repeats(struct put *put, uint32_t *first_of)
         size_t slot = (size_t)hash_id(put->ns_id, put->pages[i].id.bytes) & (slots - 1);
 
         first_of[i] = (uint32_t)i;
-        if (put->pages[i].status != STATUS_TODO)
+        if (put->pages[i].status != STATUS_PENDING)
             continue;
         while (table[slot] != 0 &&
                memcmp(put->pages[table[slot] - 1].id.bytes, put->pages[i].id.bytes, VARVE_ID_BYTES) != 0)
@@ -101,7 +101,7 @@ find_stored(struct put *put, struct index_view *view)
 
     index_cursor_init(&cursor, view);
     for (size_t i = 0; i < put->count; i++) {
-        if (put->pages[i].status != STATUS_TODO ||
+        if (put->pages[i].status != STATUS_PENDING ||
             !index_cursor_find(&cursor, put->ns_id, &put->pages[i].id, &location))
             continue;
         put->pages[i].status = VARVE_OK;
@@ -269,7 +269,7 @@ write_groups(struct put *put, struct index_view *view, const varve_id *parent_id
     struct key parent = {0, 0, 0};
     size_t i = 0, todo = 0;
 
-    if (parent_id != NULL && put->pages[0].status == STATUS_TODO) {
+    if (parent_id != NULL && put->pages[0].status == STATUS_PENDING) {
         struct index_cursor cursor;
         struct location location;
 
@@ -283,12 +283,12 @@ write_groups(struct put *put, struct index_view *view, const varve_id *parent_id
     while (i < put->count) {
         size_t first = todo;
 
-        if (put->pages[i].status != STATUS_TODO) {
+        if (put->pages[i].status != STATUS_PENDING) {
             parent = put->places[i];
             i++;
             continue;
         }
-        while (i < put->count && put->pages[i].status == STATUS_TODO)
+        while (i < put->count && put->pages[i].status == STATUS_PENDING)
             put->todo[todo++] = &put->pages[i++];
         write_group(put, view, &parent, put->todo + first, todo - first);
     }
@@ -337,7 +337,7 @@ static void
 count_errors(struct put *put)
 {
     for (size_t i = 0; i < put->count; i++) {
-        assert(put->pages[i].status != STATUS_TODO);
+        assert(put->pages[i].status != STATUS_PENDING);
         if (put->pages[i].status < 0)
             COUNT(&put->store->counters, put_errors, 1);
     }
