@@ -18,7 +18,7 @@ pages_check_call(const varve_store *store, const varve_namespace *ns, const void
 /*
  * Few large reads cost the least CPU, many keep the device busy: 16 at a time reach the bandwidth of a drive, and below 256 KiB a read
  * costs more than it brings. (Writes are always as large as they may be: on ext4 each one into preallocated space is a
- * journal entry and a hand-over to a kernel thread, so halving their size halves their throughput.)
+ * journal entry and a hand-over to a kernel thread; at 256 KiB they reached two thirds of what they do at 1 MiB.)
  */
 #define PIECES_WANTED   16
 #define PIECE_BYTES_MIN ((uint64_t)256 << 10)
