@@ -299,6 +299,56 @@ VARVE_API void varve_iter_close(varve_iter *iter);
 VARVE_API int64_t varve_chain(const uint32_t *tokens, size_t token_count, size_t page_tokens, const varve_id *prior,
                               varve_id *ids);
 
+/*
+ * Load or recompute: which of the pages that a probe found to load, so that the first token comes soonest.
+ *
+ * The engine computes a token that has d tokens before it in token_us + d * depth_us microseconds. Either it loads pages [0, k) and then
+ * computes the rest, or, with VARVE_PLAN_TAIL, it computes pages [0, first) while [first, first + count) are loaded, and then computes what
+ * follows those. All and none are among the plans, so the plan's time is never above either.
+ */
+typedef struct varve_prefill {
+    uint32_t struct_size;
+    uint32_t page_tokens;   /* at least 1 */
+    uint64_t tokens_before; /* of the prompt, before the first page: in the engine's memory already */
+    uint64_t tokens_after;  /* of the prompt, after the last page: computed in any case */
+    double token_us;
+    double depth_us;
+} varve_prefill;
+
+#define VARVE_PREFILL_INIT                                                                                             \
+    {                                                                                                                  \
+        .struct_size = (uint32_t)sizeof(varve_prefill), .page_tokens = 1                                               \
+    }
+
+typedef struct varve_load_plan {
+    uint32_t struct_size;
+    uint32_t reserved;
+    uint64_t first; /* out: load pages [first, first + count); 0 without VARVE_PLAN_TAIL */
+    uint64_t count; /* out: 0: compute all */
+    double ttft_us; /* out: expected time to the first token */
+    double all_us;  /* out: the same if all pages were loaded */
+    double none_us; /* out: the same if none were */
+} varve_load_plan;
+
+#define VARVE_LOAD_PLAN_INIT                                                                                           \
+    {                                                                                                                  \
+        .struct_size = (uint32_t)sizeof(varve_load_plan)                                                               \
+    }
+
+#define VARVE_PLAN_NEVER ((uint64_t)INT64_MAX)
+
+enum varve_plan_flags {
+    VARVE_PLAN_TAIL = 1, /* the engine can compute a head while the tail is loaded */
+};
+
+/*
+ * prefix_time_us[k]: time to load the first k + 1 pages, as varve_probe() estimates it, never less than the entry before; VARVE_PLAN_NEVER
+ * where loading may not end after page k (not with VARVE_PLAN_TAIL). `pages` may be 0. Of plans that take equally long, the one that loads
+ * more. Returns VARVE_OK, or VARVE_E_ARG (times that fall, a cost that is negative or no number). No store needed; O(pages log pages).
+ */
+VARVE_API int varve_plan(const varve_prefill *prefill, const uint64_t *prefix_time_us, size_t pages, unsigned flags,
+                         varve_load_plan *plan, varve_error *err);
+
 /* Counters and gauges of the store, all of them uint64_t, in the order of varve_stat_describe(). */
 typedef struct varve_stat_desc {
     const char *name;

@@ -92,6 +92,37 @@ module_chain(PyObject *Py_UNUSED(module), PyObject *args)
     return ids;
 }
 
+static PyObject *
+module_plan(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    varve_prefill prefill = VARVE_PREFILL_INIT;
+    varve_load_plan plan = VARVE_LOAD_PLAN_INIT;
+    unsigned long long before, after;
+    PyObject *times_arg;
+    struct words times;
+    varve_error err = {0};
+    int tail, rc;
+
+    if (!PyArg_ParseTuple(args, "OIddKKp:plan", &times_arg, &prefill.page_tokens, &prefill.token_us, &prefill.depth_us,
+                          &before, &after, &tail))
+        return NULL;
+    prefill.tokens_before = before;
+    prefill.tokens_after = after;
+    if (words_acquire(&times, times_arg, "prefix_time_us") < 0)
+        return NULL;
+    if (times.scalar) {
+        words_release(&times);
+        PyErr_SetString(PyExc_TypeError, "prefix_time_us: a number for each page is needed, not one for all");
+        return NULL;
+    }
+    rc = varve_plan(&prefill, times.values, times.count, tail != 0 ? VARVE_PLAN_TAIL : 0, &plan, &err);
+    words_release(&times);
+    if (rc != VARVE_OK)
+        return raise_error(rc, &err);
+    return Py_BuildValue("KKddd", (unsigned long long)plan.first, (unsigned long long)plan.count, plan.ttft_us,
+                         plan.all_us, plan.none_us);
+}
+
 /* Append `item` (a new reference, or NULL after a failure) to `list`; NULL, the list being gone, when that fails. */
 static PyObject *
 append_item(PyObject *list, PyObject *item)
@@ -157,13 +188,18 @@ add_constants(PyObject *module)
         {"ELEMENT_FP32", VARVE_ELEMENT_FP32},
         {"ELEMENT_FP8", VARVE_ELEMENT_FP8},
     };
-    PyObject *version;
+    PyObject *version, *never;
     int rc;
 
     for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++) {
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
             return -1;
     }
+    never = PyLong_FromUnsignedLongLong(VARVE_PLAN_NEVER);
+    rc = never == NULL ? -1 : PyObject_SetAttrString(module, "PLAN_NEVER", never);
+    Py_XDECREF(never);
+    if (rc < 0)
+        return -1;
     version = PyUnicode_FromFormat("%d.%d.%d", VARVE_VERSION_MAJOR, VARVE_VERSION_MINOR, VARVE_VERSION_PATCH);
     rc = version == NULL ? -1 : PyObject_SetAttrString(module, "version", version);
     Py_XDECREF(version);
@@ -193,6 +229,7 @@ PyInit__native(void)
 {
     static PyMethodDef functions[] = {
         {"chain", module_chain, METH_VARARGS, NULL},
+        {"plan", module_plan, METH_VARARGS, NULL},
         {"options", module_options, METH_NOARGS, NULL},
         {"stat_descriptions", module_stat_descriptions, METH_NOARGS, NULL},
         {"strerror", module_strerror, METH_O, NULL},

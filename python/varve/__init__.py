@@ -41,8 +41,9 @@ from ._native import (
     OK,
     PAGE_BYTES_MAX,
     PAGE_PARTS_MAX,
+    PLAN_NEVER,
 )
-from ._store import Namespace, Store, chain, options, stat_descriptions, strerror
+from ._store import LoadPlan, Namespace, Store, chain, options, plan, stat_descriptions, strerror
 
 __version__ = _native.version
 
@@ -62,12 +63,15 @@ __all__ = [
     "OK",
     "PAGE_BYTES_MAX",
     "PAGE_PARTS_MAX",
+    "PLAN_NEVER",
     "Error",
+    "LoadPlan",
     "Namespace",
     "Store",
     "__version__",
     "chain",
     "options",
+    "plan",
     "stat_descriptions",
     "strerror",
 ]

@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import warnings
 from array import array
-from typing import TYPE_CHECKING, Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Union
 
 from . import _native
 
@@ -253,6 +253,10 @@ class Namespace:
         """
         return self._native.probe_estimate(ids)
 
+    def plan(self, ids: Exporter, **prefill: Any) -> LoadPlan:
+        """probe_estimate(), and plan() on what it says. `prefill`: the keywords of plan()."""
+        return plan(self.probe_estimate(ids)[2], **prefill)
+
     def exists_batch(self, ids: Exporter) -> bytes:
         """n bytes: 1 where the page is stored, else 0, each page on its own. Marks nothing as used."""
         return self._native.exists_batch(ids)
@@ -288,6 +292,40 @@ def chain(tokens: Integers, page_tokens: int, prior: Exporter | None = None) -> 
         32 bytes for each full page; the len(tokens) % page_tokens tokens at the end make none.
     """
     return _native.chain(tokens, page_tokens, prior)
+
+
+class LoadPlan(NamedTuple):
+    """Load pages [first, first + count), compute the rest."""
+
+    first: int  # 0, but for plans that load a tail
+    count: int  # 0: compute all
+    ttft_us: float  # expected time to the first token, microseconds
+    all_us: float  # the same if all pages were loaded
+    none_us: float  # the same if none were
+
+
+def plan(
+    prefix_time_us: Integers,
+    *,
+    page_tokens: int,
+    token_us: float,
+    depth_us: float = 0.0,
+    tokens_before: int = 0,
+    tokens_after: int = 0,
+    tail: bool = False,
+) -> LoadPlan:
+    """Load or recompute: which of the pages that a probe found to load, so that the first token comes soonest.
+
+    Args:
+        prefix_time_us: microseconds to load the first k + 1 pages, as Namespace.probe_estimate() says; PLAN_NEVER where
+            loading may not end after page k.
+        page_tokens: tokens a page.
+        token_us, depth_us: the engine computes a token with d tokens before it in token_us + d * depth_us microseconds.
+        tokens_before: tokens of the prompt before the first page; in the engine's memory already.
+        tokens_after: tokens of the prompt after the last page; computed in any case.
+        tail: the engine can compute a head while the tail is loaded.
+    """
+    return LoadPlan(*_native.plan(prefix_time_us, page_tokens, token_us, depth_us, tokens_before, tokens_after, tail))
 
 
 def options() -> list[dict[str, Any]]:

@@ -413,18 +413,26 @@ measure(struct get *get, uint64_t began_ns)
         average(&get->store->read_latency_ns, elapsed_ns);
 }
 
-uint64_t
-store_estimate_us(const varve_store *store, uint64_t bytes)
+struct read_speed
+store_read_speed(const varve_store *store)
 {
-    uint64_t bandwidth = atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed);
-    uint64_t latency_ns = atomic_load_explicit(&store->read_latency_ns, memory_order_relaxed);
+    struct read_speed speed = {
+        .bandwidth = atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed),
+        .latency_us = atomic_load_explicit(&store->read_latency_ns, memory_order_relaxed) / 1000,
+    };
 
     /* Until something was read: an ordinary NVMe drive, 100 us and 2 GB/s. */
-    if (bandwidth == 0)
-        bandwidth = 2000000000u;
-    if (latency_ns == 0)
-        latency_ns = 100000;
-    return latency_ns / 1000 + (uint64_t)((double)bytes * 1e6 / (double)bandwidth);
+    if (speed.bandwidth == 0)
+        speed.bandwidth = 2000000000u;
+    if (speed.latency_us == 0)
+        speed.latency_us = 100;
+    return speed;
+}
+
+uint64_t
+read_speed_us(const struct read_speed *speed, uint64_t bytes)
+{
+    return speed->latency_us + (uint64_t)((double)bytes * 1e6 / (double)speed->bandwidth);
 }
 
 int

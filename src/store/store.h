@@ -184,8 +184,13 @@ int store_insert(varve_store *store, const struct entry *entry);
 /* Forget one stored copy of a page, in memory at once and for good with the next sync. */
 int store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err);
 
-/* read.c: estimates */
-uint64_t store_estimate_us(const varve_store *store, uint64_t bytes);
+/* read.c: what reads took lately, at one moment: estimates that belong together come from one of these */
+struct read_speed {
+    uint64_t bandwidth; /* bytes/s */
+    uint64_t latency_us;
+};
+struct read_speed store_read_speed(const varve_store *store);
+uint64_t read_speed_us(const struct read_speed *speed, uint64_t bytes);
 
 /* gauges of varve_stats_get() */
 void store_gauges(varve_store *store, struct gauges *out);

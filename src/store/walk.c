@@ -59,6 +59,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
             varve_error *err)
 {
     struct location location, before = {.segment = 0};
+    struct read_speed speed;
     struct walk walk;
     uint64_t bytes = 0;
     uint32_t extents = 0;
@@ -69,6 +70,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         rc = error_set(err, VARVE_E_ARG, "varve_estimate: use VARVE_ESTIMATE_INIT");
     if (rc != VARVE_OK)
         return rc;
+    speed = store_read_speed(store); /* once: prefixes must not get cheaper with length */
     walk_begin(&walk, store, ns);
     walk.stamps = log_stamps(store->log, count);
     for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
@@ -81,7 +83,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         if (estimate->prefix_bytes != NULL)
             estimate->prefix_bytes[found] = bytes;
         if (estimate->prefix_time_us != NULL)
-            estimate->prefix_time_us[found] = store_estimate_us(store, bytes);
+            estimate->prefix_time_us[found] = read_speed_us(&speed, bytes);
     }
     walk_end(&walk);
     if (estimate != NULL)

@@ -351,3 +351,37 @@ def test_the_example_of_the_readme_runs(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[0] == f"{found} of 4 pages are stored"
+
+
+def test_plan_loads_what_is_quicker_than_computing():
+    plan = varve.plan([100, 200, 900], page_tokens=16, token_us=10, tokens_after=4)
+    assert plan == varve.LoadPlan(first=0, count=2, ttft_us=400, all_us=940, none_us=520)
+    assert varve.plan(array("Q", [100, varve.PLAN_NEVER]), page_tokens=16, token_us=10).count == 1
+    assert varve.plan([], page_tokens=1, token_us=1) == (0, 0, 0, 0, 0)
+    tail = varve.plan([500 * (i + 1) for i in range(30)], page_tokens=1, token_us=1000, tail=True)
+    assert tail.first + tail.count == 30 and 9 <= tail.first <= 11
+    assert varve.plan([400], page_tokens=16, token_us=10, depth_us=0.001, tokens_before=16000).count == 1
+
+
+def test_plan_of_stored_pages(ns):
+    ids = make_ids(20)
+    put_pages(ns, ids[: 32 * 12])
+    assert ns.plan(ids, page_tokens=64, token_us=1e6).count == 12
+    assert ns.plan(ids, page_tokens=64, token_us=0).count == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "keywords", "error"),
+    [
+        ([2, 1], {}, varve.Error),
+        ([1], {"token_us": -1}, varve.Error),
+        ([1], {"token_us": float("nan")}, varve.Error),
+        ([1], {"page_tokens": 0}, varve.Error),
+        ([-1], {}, ValueError),
+        (["x"], {}, TypeError),
+        (5, {}, TypeError),
+    ],
+)
+def test_plan_refuses_nonsense(times, keywords, error):
+    with pytest.raises(error):
+        varve.plan(times, **{"page_tokens": 1, "token_us": 1.0} | keywords)

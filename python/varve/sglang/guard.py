@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import varve
+
 
 class Guard:
     def __init__(self, us_per_token: float, us_per_token_per_1k: float, page_tokens: int) -> None:
@@ -21,12 +23,6 @@ class Guard:
     def active(self) -> bool:
         return self._base > 0 or self._slope > 0
 
-    def compute_us(self, first_page: int, pages: int) -> float:
-        """Microseconds to compute `pages` pages after `first_page` others."""
-        tokens = pages * self._page_tokens
-        depth = first_page * self._page_tokens + tokens / 2  # of the middle one: the cost is linear in depth
-        return tokens * (self._base + self._slope * depth)
-
     def best_stop(self, load_us: Sequence[int], stops: Sequence[int], first_page: int) -> int:
         """Of the legal stop points (pages, ascending), the one with the shortest wait; 0 when loading never pays.
 
@@ -34,9 +30,13 @@ class Guard:
             load_us: microseconds to load the first k + 1 pages.
             first_page: pages of the chain before these.
         """
-        best, best_gain = 0, 0.0
+        times = [varve.PLAN_NEVER] * len(load_us)
         for stop in stops:
-            gain = self.compute_us(first_page, stop) - load_us[stop - 1]
-            if gain >= best_gain:
-                best, best_gain = stop, gain
-        return best
+            times[stop - 1] = load_us[stop - 1]
+        return varve.plan(
+            times,
+            page_tokens=self._page_tokens,
+            token_us=self._base,
+            depth_us=self._slope,
+            tokens_before=first_page * self._page_tokens,
+        ).count
