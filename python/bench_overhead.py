@@ -21,7 +21,7 @@ from pathlib import Path
 
 # This directory has the sources of the package, not what was built and installed.
 sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
-import varve  # noqa: E402
+import varve
 
 PAGES = 128
 PARTS = 2

@@ -4,7 +4,7 @@
 #
 #   scripts/sglang_test.sh [pytest arguments]
 #
-# Where their packages cannot be had the tests are reported as skipped; with CI=true or VARVE_REQUIRE_PYTHON=1 that is a failure.
+# Where their packages cannot be had the tests are reported as skipped, and the exit code is 77; with CI=true or VARVE_REQUIRE_PYTHON=1 that is a failure.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ if [ $status -eq 77 ] && [ "${CI:-}" != true ] && [ "${VARVE_REQUIRE_PYTHON:-0}"
     for test in tests/python/test_sglang_*.py; do
         echo "SKIPPED $test: sglang and its packages cannot be had"
     done
-    exit 0
+    exit 77
 fi
 [ $status -eq 0 ] || exit $status
 

@@ -330,32 +330,45 @@ cli_parse(const struct cli_spec *spec, int *argc, char ***argv, int *exit_code)
     return true;
 }
 
-varve_store *
-cli_open(const char *path, varve_options *options, bool create, int *exit_code)
+int
+cli_try_open(const char *path, varve_options *options, bool create, varve_store **out, varve_error *err)
 {
     varve_options *own = options == NULL ? varve_options_create() : NULL;
     varve_options *used = options == NULL ? own : options;
-    varve_store *store = NULL;
-    varve_error err = {0};
-    int rc;
+    int rc = VARVE_OK;
 
-    *exit_code = CLI_EXIT_STORE;
+    *out = NULL;
     if (used == NULL) {
-        cli_error("out of memory");
-        return NULL;
+        *err = (varve_error){.code = VARVE_E_NOMEM, .message = "out of memory"};
+        return VARVE_E_NOMEM;
     }
-    rc = create ? VARVE_OK : varve_options_set(used, "create", "off", &err);
+    if (!create)
+        rc = varve_options_set(used, "create", "off", err);
     if (rc == VARVE_OK)
-        rc = varve_open(path, used, &store, &err);
+        rc = varve_open(path, used, out, err);
     varve_options_destroy(own);
-    if (rc == VARVE_OK) {
-        *exit_code = CLI_EXIT_OK;
-        return store;
-    }
-    *exit_code = cli_fail(&err, path);
-    if (rc == VARVE_E_LOCKED)
+    return rc;
+}
+
+int
+cli_cannot_open(const varve_error *err, const char *path)
+{
+    int exit_code = cli_fail(err, path);
+
+    if (err->code == VARVE_E_LOCKED)
         (void)fprintf(stderr, "One process owns a store at a time: stop the one that uses it, or ask that process.\n");
-    return NULL;
+    return exit_code;
+}
+
+varve_store *
+cli_open(const char *path, varve_options *options, bool create, int *exit_code)
+{
+    varve_store *store;
+    varve_error err = {0};
+    int rc = cli_try_open(path, options, create, &store, &err);
+
+    *exit_code = rc == VARVE_OK ? CLI_EXIT_OK : cli_cannot_open(&err, path);
+    return store;
 }
 
 int

@@ -76,6 +76,12 @@ void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Say what failed and why; returns the exit code for it. */
 int cli_fail(const varve_error *err, const char *what);
 
+/* varve_open(); `create` false: never makes a store. NULL options: the defaults. *out is NULL on failure. */
+int cli_try_open(const char *path, varve_options *options, bool create, varve_store **out, varve_error *err);
+
+/* Say why varve_open() failed; returns the exit code for it. */
+int cli_cannot_open(const varve_error *err, const char *path);
+
 /* varve_open() with a message when it fails. `create` false: never makes a store. *exit_code is set on failure. */
 varve_store *cli_open(const char *path, varve_options *options, bool create, int *exit_code);
 

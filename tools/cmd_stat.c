@@ -6,13 +6,14 @@
 #include "cli.h"
 #include "commands.h"
 #include "json.h"
+#include "published_stats.h"
 #include "store_stats.h"
 
 static const char description[] = "Open the store in DIR and print its statistics. Gauges describe the store; counters "
                                   "count since it was opened, so here\n"
-                                  "they show what opening it took. A store that is in use is locked: the process that "
-                                  "has it open reads its statistics\n"
-                                  "with varve_stats_get().\n";
+                                  "they show what opening it took. A store that is in use is locked: then what its "
+                                  "process wrote to DIR.prom is printed, as\n"
+                                  "the SGLang plugin does every few seconds.\n";
 
 static const char examples[] = "  varve stat /mnt/nvme/kv\n"
                                "      name, value and meaning of each\n"
@@ -54,12 +55,16 @@ static int
 print_stats(const char *path, varve_options *options, bool json, bool prometheus)
 {
     struct store_stats stats;
+    varve_error err = {0};
     varve_store *store;
-    int exit_code;
+    int rc = cli_try_open(path, options, false, &store, &err);
 
-    store = cli_open(path, options, false, &exit_code);
-    if (store == NULL)
-        return exit_code;
+    if (rc == VARVE_E_LOCKED && published_stats_print(path, json         ? PUBLISHED_JSON
+                                                            : prometheus ? PUBLISHED_PROMETHEUS
+                                                                         : PUBLISHED_TEXT))
+        return cli_flush(CLI_EXIT_OK);
+    if (rc != VARVE_OK)
+        return cli_cannot_open(&err, path);
     store_stats_read(store, &stats);
     if (json)
         print_json(&stats);

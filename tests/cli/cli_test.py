@@ -317,9 +317,22 @@ class InspectTest(CommandTest):
                 self.assertIsNone(owner.poll(), "the replay ended too early")
                 time.sleep(0.01)
             self.bad(3, "One process owns a store", "stat", self.kv)
+            self.published()
             owner.stdin.close()
             owner.wait(60)
         self.assertEqual(owner.returncode, 0)
+
+
+    def published(self):
+        """What the owner of a locked store wrote beside it."""
+        with open(self.kv + ".prom", "w", encoding="utf-8") as file:
+            file.write('# HELP a_total Help.\na_total{model="x y"} 12\nnonsense\n\nb 0.5\nb nonsense\n ' + "x" * 5000)
+        self.assertEqual(self.good("stat", self.kv + "//"), 'a_total{model="x y"} 12\nb 0.5\n')
+        self.assertEqual(json.loads(self.good("stat", self.kv, "--json")), {'a_total{model="x y"}': 12, "b": 0.5})
+        self.assertIn("# HELP a_total Help.\n", self.good("stat", self.kv, "--prometheus"))
+        code, _, err = varve("stat", self.kv)
+        self.assertRegex(err, r"The store is in use. What its process wrote \d+ s ago:")
+        self.assertEqual(code, 0)
 
 
 class BenchTest(CommandTest):

@@ -199,18 +199,22 @@ def matching(pool, indices, keys):
 
 
 @contextlib.contextmanager
-def process_groups():
-    """What the controllers ask of torch.distributed, for one rank."""
+def process_groups(rank=0, size=1, rendezvous=None):
+    """What the controllers ask of torch.distributed, for one of `size` tensor-parallel ranks that meet at the file `rendezvous`."""
+    meeting = f"file://{rendezvous or os.path.join(tempfile.mkdtemp(), 'rendezvous')}"
     if not torch.distributed.is_initialized():
-        rendezvous = os.path.join(tempfile.mkdtemp(), "rendezvous")
-        torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     try:
         from sglang.srt.runtime_context import get_parallel
     except ImportError:
         get_parallel = None
     if get_parallel is not None and hasattr(get_parallel(), "override"):
-        names = ("tp", "pp", "attn_tp", "attn_dp", "attn_dcp")
-        values = {f"{name}_{what}": value for name in names for what, value in (("rank", 0), ("size", 1))}
+        values = {
+            f"{name}_{what}": 1 - k for name in ("pp", "attn_dp", "attn_dcp") for k, what in enumerate(("size", "rank"))
+        }
+        values.update(
+            {f"{name}_{what}": n for name in ("tp", "attn_tp") for what, n in (("rank", rank), ("size", size))}
+        )
         with get_parallel().override(**values):
             yield
         return
@@ -218,9 +222,9 @@ def process_groups():
 
     if parallel_state._TP is None:
         parallel_state.init_distributed_environment(
-            world_size=1, rank=0, distributed_init_method="env://", local_rank=0, backend="gloo"
+            world_size=size, rank=rank, distributed_init_method="env://", local_rank=rank, backend="gloo"
         )
-        parallel_state.initialize_model_parallel()
+        parallel_state.initialize_model_parallel(tensor_model_parallel_size=size)
     yield
 
 

@@ -12,9 +12,8 @@ import sys
 import threading
 
 import pytest
-import varve
-
 import sglang_support as sgl
+import varve
 from sglang_support import PAGE, Engine, PoolHitPolicy, PoolName
 
 pytest_plugins = ["sglang_support"]  # its fixtures

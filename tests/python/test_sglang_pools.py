@@ -5,12 +5,11 @@ import dataclasses
 import random
 
 import pytest
+import sglang_support as sgl
 import torch
 import varve
-from varve.sglang import compat, regions
-
-import sglang_support as sgl
 from sglang_support import PAGE, PoolHitPolicy, PoolName, PoolTransfer
+from varve.sglang import compat, regions
 
 pytest_plugins = ["sglang_support"]  # its fixtures
 pytestmark = pytest.mark.usefixtures("process_groups_of_one")

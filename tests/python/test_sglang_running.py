@@ -7,14 +7,13 @@ import time
 import urllib.request
 
 import pytest
+import sglang_support as sgl
 import torch
 import varve
+from sglang_support import PAGE, Engine
 from varve.sglang import compat
 from varve.sglang.config import ConfigError
 from varve.sglang.identity import Coordinates, namespace_names
-
-import sglang_support as sgl
-from sglang_support import PAGE, Engine
 
 pytest_plugins = ["sglang_support"]  # its fixtures
 pytestmark = pytest.mark.usefixtures("process_groups_of_one")

@@ -4,11 +4,12 @@
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-import varve
-
 import sglang_support as sgl
+import varve
 from sglang_support import PAGE, PoolName, PoolTransfer
 
 pytest_plugins = ["sglang_support"]  # its fixtures
@@ -180,6 +181,50 @@ def test_reopening_keeps_the_pages(stored, pool):
     backend._handle.reopen()
     sgl.wait_until(lambda: backend._handle.reopened == 1, "reopening")
     assert sgl.reads_back(backend, pool, keys, slots) == 20
+
+
+CHILD = """
+import os, sys
+sys.path[:0] = {path!r}
+import sglang_support as sgl
+with sgl.process_groups():
+    pool = sgl.host_pool(pages=64)
+    backend = sgl.create({directory!r}, pool, io_engine="threads", sync_interval_ms=1, breaker_failures=2, breaker_pause_s=0.05)
+    slots = pool.alloc(20 * sgl.PAGE)
+    def store(seed):
+        keys = sgl.hashes(sgl.tokens_of(20, seed))
+        sgl.fill(pool, slots, keys)
+        return all(backend.batch_set_v1(keys, slots))
+    assert store(1)
+    open(os.environ["FAIL_SYNC"], "w").close()
+    sgl.wait_until(lambda: not store(backend.stats()["put_pages"]), "refusal after a failed sync")
+    sgl.wait_until(lambda: not store(2) and backend._io.writes.is_open, "an open breaker")
+    assert "varve_sglang_writes_stopped" in backend.prometheus_text()
+    os.remove(os.environ["FAIL_SYNC"])
+    sgl.wait_until(lambda: store(3), "recovery")
+    assert backend._handle.reopened > 0
+    for seed in (1, 3):
+        assert sgl.reads_back(backend, pool, slots=slots, keys=sgl.hashes(sgl.tokens_of(20, seed))) == 20
+    backend.close()
+"""
+
+
+def test_a_failed_sync_stops_writes_until_the_disk_works_again(tmp_path):
+    """From the first failed fsync the store takes nothing more; the plugin opens it anew by itself."""
+    library = tmp_path / "fail_sync.so"
+    source = Path(__file__).with_name("fail_sync.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    code = CHILD.format(path=sys.path, directory=str(tmp_path / "cache"))
+    environment = {**os.environ, "LD_PRELOAD": str(library), "FAIL_SYNC": str(tmp_path / "fail")}
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
 
 
 def test_garbage_in_misses_out(stored, pool):

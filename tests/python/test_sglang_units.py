@@ -8,13 +8,12 @@ import pathlib
 import random
 
 import pytest
+import sglang_support  # noqa: F401 - skips where sglang is not installed
 from varve.sglang import keys, v2
 from varve.sglang.breaker import Breaker
 from varve.sglang.config import KEYS, Config, ConfigError, size_bytes
 from varve.sglang.guard import Guard
 from varve.sglang.order import Order
-
-import sglang_support  # noqa: F401 - skips where sglang is not installed
 
 
 def key(n):
