@@ -6,6 +6,7 @@ import itertools
 import json
 import pathlib
 import random
+import threading
 
 import pytest
 import sglang_support  # noqa: F401 - skips where sglang is not installed
@@ -172,6 +173,31 @@ def test_breaker_counts_slow_calls():
         assert breaker.allow()
         breaker.done(True, elapsed_s=2.0)
     assert not breaker.allow()
+
+
+def test_breaker_while_a_call_does_not_come_back():
+    clock = Clock()
+    breaker = Breaker(3, 5.0, 1.0, clock)
+    gone, back = threading.Event(), threading.Event()
+
+    def hang():
+        assert breaker.allow()
+        gone.set()
+        back.wait()
+        breaker.done(True, elapsed_s=2.0)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    gone.wait()
+    assert breaker.allow()
+    breaker.done(True)
+    clock.now = 1.5
+    assert breaker.is_open
+    assert not breaker.allow()
+    back.set()
+    thread.join()
+    assert not breaker.is_open
+    assert breaker.allow()
 
 
 BASE = {"backend_name": "varve", "module_path": "varve.sglang", "class_name": "VarveHiCache", "path": "/nvme/kv"}

@@ -5,6 +5,9 @@ Closed, calls go through. After `failures` bad calls in a row (errors, or slower
 opens: calls are refused at once, which the plugin answers with misses. When the pause is over one call may try; success closes the
 breaker, failure doubles the pause, up to 16 times. Recovery needs nobody.
 
+A call that does not come back cannot be cut short: its buffers are the engine's, and the device may still write to them. But while one is out
+for longer than `stall_s` all others are refused, so that nothing more waits behind a disk that hangs.
+
 Threads: any. The clock is an argument so that tests need not wait.
 """
 
@@ -30,30 +33,34 @@ class Breaker:
         self._pauses = 1  # the present pause, in units of pause_s
         self._open_until: float | None = None  # None: closed
         self._trying = False  # one call may find out
+        self._out: dict[int, float] = {}  # calls in flight: thread -> since when
         self.opened = 0  # times, for the metrics
 
     @property
     def is_open(self) -> bool:
-        return self._open_until is not None
+        with self._lock:
+            return self._open_until is not None or self._stuck()
 
     def allow(self) -> bool:
-        """Whether a call may be made. Whoever got True reports the outcome with done()."""
-        if self._open_until is None:
-            return True
+        """Whether a call may be made. Whoever got True reports the outcome with done(), on the same thread."""
         with self._lock:
-            if self._open_until is None:
-                return True
-            if self._trying or self._clock() < self._open_until:
+            if self._stuck():
                 return False
-            self._trying = True
+            if self._open_until is not None:
+                if self._trying or self._clock() < self._open_until:
+                    return False
+                self._trying = True
+            self._out[threading.get_ident()] = self._clock()
             return True
+
+    def _stuck(self) -> bool:
+        return bool(self._out) and self._clock() - min(self._out.values()) > self._stall_s
 
     def done(self, ok: bool, elapsed_s: float = 0.0) -> bool:
         """The outcome of a call. Returns True when this one opened the breaker, or kept it open."""
         ok = ok and elapsed_s <= self._stall_s
-        if ok and self._failures == 0 and self._open_until is None:
-            return False
         with self._lock:
+            self._out.pop(threading.get_ident(), None)
             if ok:
                 self._failures, self._pauses, self._open_until, self._trying = 0, 1, None, False
                 return False
