@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * heat.h - recency of pages, and which of them are live.
+ *
+ * Pure decisions, no I/O: the store and `varve replay --policy-only` drive the same code. Each page of each segment has a stamp of 2 bytes and its
+ * place of 4: the epoch of its last use. Pages last used before the horizon are dead; the horizon moves on while the live ones take more than
+ * the live target, so the live set is the least-recently-used order's young end. A dead page whose segment still stands is served all the
+ * same, and a use revives it (second life). Nothing is written when a page dies.
+ *
+ * Order of use: a call on a chain takes a fresh clock value S, and the page at depth d of the chain is stamped S - d. Every ancestor is then at
+ * least as young as its descendants, so the pages that die first are always the ends of chains (leaf-LRU).
+ *
+ * Epochs are clock values shifted right so far that the live set spans less than HEAT_SPAN_MAX of them: exact LRU in small stores, 1/16384 of the live
+ * set's age in large ones. Stamps are kept modulo a little less than 65,536; dead ones are turned into HEAT_DEAD before they could be mistaken.
+ *
+ * Threads: the caller serialises all calls on one struct heat and its segments.
+ */
+#ifndef VARVE_RECLAIM_HEAT_H
+#define VARVE_RECLAIM_HEAT_H
+
+#include <stdbool.h>
+
+#include "env/env.h"
+
+#define HEAT_UNIT     512    /* places are counted in these: no payload begins anywhere else */
+#define HEAT_EPOCHS   65534u /* of the ring: stamps 1..HEAT_EPOCHS */
+#define HEAT_SPAN_MAX 32000u /* epochs that the live set may span; the rest of the ring is time for sweeping */
+#define HEAT_DEAD     0u
+#define HEAT_PINNED   65535u
+
+struct heat_segment;
+
+struct heat {
+    struct env *env;
+    uint64_t clock;   /* last value given out */
+    unsigned shift;   /* epoch = clock >> shift */
+    uint64_t horizon; /* epochs before it are dead */
+    uint64_t live_bytes;
+    uint64_t pinned_bytes;
+    uint64_t live_max;                  /* target for live and pinned bytes together */
+    struct heat_segment *first, *sweep; /* all segments; the next one to sweep */
+    uint64_t swept_horizon;             /* when all segments were swept last */
+    uint64_t sweep_debt;                /* epochs times segments */
+    size_t segment_count;
+    uint64_t bytes_at[HEAT_EPOCHS + 1]; /* live bytes by stamp */
+};
+
+/* A run of pages of one namespace: from the page at `at` to the next span's. */
+struct heat_span {
+    uint32_t at;
+    uint32_t ns_id;
+};
+
+/* The pages of one segment, by place. */
+struct heat_segment {
+    struct heat_segment *prev, *next;
+    void *owner;
+    uint64_t live_bytes; /* of pages that were live when last looked at: never less than what is live now */
+    uint64_t used;       /* greatest value that one of its pages was used at */
+    uint32_t end;        /* where the last page ends, in units */
+    uint32_t count, room;
+    uint32_t *at;     /* ascending */
+    uint16_t *stamps; /* in the same allocation as `at` */
+    struct heat_span *spans;
+    uint32_t span_count, span_room;
+};
+
+/* NULL: out of memory. */
+struct heat *heat_create(struct env *env, uint64_t live_max);
+/* Every segment must be gone. */
+void heat_destroy(struct heat *heat);
+void heat_set_target(struct heat *heat, uint64_t live_max);
+
+/* NULL: out of memory. `owner` is the caller's. */
+struct heat_segment *heat_segment_create(struct heat *heat, void *owner);
+/* Its live bytes are gone. NULL is a no-op. */
+void heat_segment_destroy(struct heat *heat, struct heat_segment *segment);
+/* No pages come any more: give back memory that is not needed. */
+void heat_segment_trim(struct heat *heat, struct heat_segment *segment);
+
+/* A fresh value for a call on pages down to `depth`: the page at depth d <= depth gets value - d. */
+uint64_t heat_clock(struct heat *heat, uint64_t depth);
+
+/*
+ * Pages of namespace ns_id that lie one after another: page i from places[i] on, the last one up to `end`, in bytes. Page i gets value - i. Where there
+ * is a page already nothing changes. VARVE_OK or VARVE_E_NOMEM: then they are not known, and die with their segment.
+ */
+int heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places, uint32_t count,
+             uint64_t end, uint64_t value);
+
+/* Index of the page at `place`, or segment->count. `guess` is tried first. */
+uint32_t heat_find(const struct heat_segment *segment, uint64_t place, uint32_t guess);
+
+/* Used at `value`, if that is younger. */
+void heat_touch(struct heat *heat, struct heat_segment *segment, uint32_t page, uint64_t value);
+/* Removed: dead for good. */
+void heat_kill(struct heat *heat, struct heat_segment *segment, uint32_t page);
+/* Pinned pages do not die. Unpinned, it was used at `value`. */
+void heat_pin(struct heat *heat, struct heat_segment *segment, uint32_t page);
+void heat_unpin(struct heat *heat, struct heat_segment *segment, uint32_t page, uint64_t value);
+
+bool heat_is_live(const struct heat *heat, const struct heat_segment *segment, uint32_t page);
+/* The clock value of its last use, rounded down to the epoch; 0: dead. UINT64_MAX: pinned. */
+uint64_t heat_value(const struct heat *heat, const struct heat_segment *segment, uint32_t page);
+/* Bytes from the page to the next. */
+uint64_t heat_bytes(const struct heat_segment *segment, uint32_t page);
+
+/* Let pages die until the live ones fit the target. Cheap: call it after every few calls. */
+void heat_age(struct heat *heat);
+
+/* Let pages die now, until there are `bytes` fewer live ones, or none that may die. */
+void heat_shrink(struct heat *heat, uint64_t bytes);
+
+/*
+ * Look at every page of a segment: dead ones, and those for which `gone` (NULL: none) is true of their namespace, become HEAT_DEAD, and live_bytes
+ * exact. O(pages).
+ */
+void heat_sweep(struct heat *heat, struct heat_segment *segment, bool (*gone)(void *arg, uint32_t ns_id), void *arg);
+
+void heat_sweep_all(struct heat *heat);
+
+/*
+ * The segment with the fewest live bytes of those that `may` go (called with each one's owner), the least recently used of several, or NULL. Right to within 1/64 of the live set's
+ * turnover: all segments are swept when the horizon has moved by so much.
+ */
+struct heat_segment *heat_coldest(struct heat *heat, bool (*may)(const void *owner));
+
+#endif

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store's own decisions (src/reclaim) on a store without data: segments are lists of page numbers. A put appends to the open segment of new
+ * pages, reclaim takes the segment with the fewest live bytes and appends what lives in it to the open segment of survivors.
+ */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "env/env.h"
+#include "policy.h"
+#include "reclaim/heat.h"
+#include "reclaim/reclaim.h"
+
+#define PAGE_BYTES 4096 /* any multiple of HEAT_UNIT */
+#define SAMPLES    64   /* of the share of orphans */
+#define NONE       UINT32_MAX
+
+struct model_segment {
+    struct heat_segment *heat; /* NULL: no such segment */
+    bool open;
+    uint32_t count;
+    uint32_t pages[];
+};
+
+/* A page's present copy. */
+struct copy {
+    uint32_t segment; /* NONE: none */
+    uint32_t slot;
+};
+
+struct model {
+    const struct policy_trace *trace;
+    struct policy_result *result;
+    struct heat *heat;
+    struct reclaim reclaim;
+    uint64_t noted; /* pages relocated up to the last segment of new ones */
+    struct model_segment **segments;
+    uint32_t segment_count; /* as many as fit in the capacity */
+    uint32_t segment_pages;
+    uint32_t used;
+    uint32_t open_new, open_survivors;
+    struct copy *copies; /* by page */
+};
+
+static void *
+memory_alloc(struct env *env, size_t size, size_t align)
+{
+    (void)env;
+    (void)align;
+    return malloc(size);
+}
+
+static void
+memory_free(struct env *env, void *memory)
+{
+    (void)env;
+    free(memory);
+}
+
+static const struct env_ops memory_only = {.alloc = memory_alloc, .free = memory_free};
+
+static int append(struct model *model, uint32_t *open, uint32_t page, uint64_t value);
+
+static bool
+is_sealed(const void *owner)
+{
+    const struct model_segment *segment = owner;
+
+    return !segment->open;
+}
+
+static void
+drop(struct model *model, uint32_t number)
+{
+    struct model_segment *segment = model->segments[number];
+
+    for (uint32_t i = 0; i < segment->count; i++) {
+        struct copy *copy = &model->copies[segment->pages[i]];
+
+        if (copy->segment == number && copy->slot == i)
+            copy->segment = NONE;
+    }
+    heat_segment_destroy(model->heat, segment->heat);
+    segment->heat = NULL;
+    model->used--;
+}
+
+static int
+reclaim_one(struct model *model)
+{
+    struct heat_segment *victim = reclaim_pick(&model->reclaim, is_sealed);
+    struct model_segment *segment;
+    uint32_t number = 0;
+    int rc = VARVE_OK;
+
+    if (victim == NULL)
+        return VARVE_MISS;
+    segment = victim->owner;
+    while (model->segments[number] != segment)
+        number++;
+    segment->open = true; /* nobody else's victim */
+    for (uint32_t i = 0; i < segment->count && rc == VARVE_OK; i++) {
+        uint32_t page = segment->pages[i];
+
+        if (model->copies[page].segment != number || model->copies[page].slot != i ||
+            !heat_is_live(model->heat, victim, i))
+            continue;
+        rc = append(model, &model->open_survivors, page, heat_value(model->heat, victim, i));
+        if (rc == VARVE_MISS) { /* no segment is left for it: the page goes */
+            rc = VARVE_OK;
+            continue;
+        }
+        model->result->relocated++;
+    }
+    drop(model, number);
+    return rc;
+}
+
+static uint64_t
+survivors_room(const struct model *model)
+{
+    uint32_t open = model->open_survivors;
+
+    return open == NONE ? 0 : (uint64_t)(model->segment_pages - model->segments[open]->count) * PAGE_BYTES;
+}
+
+/* Room for another segment of new pages; reclaim may need one for survivors, too. */
+static int
+make_room(struct model *model)
+{
+    int rc = VARVE_OK;
+
+    heat_age(model->heat);
+    while (rc == VARVE_OK && model->used + 2 > model->segment_count) {
+        const struct heat_segment *next = reclaim_pick(&model->reclaim, is_sealed);
+
+        if (next == NULL || (model->used < model->segment_count && next->live_bytes <= survivors_room(model)))
+            break;
+        rc = reclaim_one(model);
+    }
+    return rc;
+}
+
+/* The next open segment of a stream. */
+static int
+begin_segment(struct model *model, uint32_t *open)
+{
+    uint32_t number = 0;
+    int rc;
+
+    if (*open != NONE)
+        model->segments[*open]->open = false;
+    *open = NONE;
+    if (open == &model->open_new) {
+        reclaim_note(&model->reclaim, (uint64_t)model->segment_pages * PAGE_BYTES,
+                     (model->result->relocated - model->noted) * PAGE_BYTES);
+        model->noted = model->result->relocated;
+        rc = make_room(model);
+        if (rc != VARVE_OK)
+            return rc;
+    }
+    while (number < model->segment_count && model->segments[number]->heat != NULL)
+        number++;
+    if (number == model->segment_count)
+        return VARVE_MISS;
+    model->segments[number]->heat = heat_segment_create(model->heat, model->segments[number]);
+    if (model->segments[number]->heat == NULL)
+        return VARVE_E_NOMEM;
+    model->segments[number]->count = 0;
+    model->segments[number]->open = true;
+    model->used++;
+    *open = number;
+    return VARVE_OK;
+}
+
+static int
+append(struct model *model, uint32_t *open, uint32_t page, uint64_t value)
+{
+    struct model_segment *segment;
+    uint64_t place;
+    int rc;
+
+    if (*open == NONE || model->segments[*open]->count == model->segment_pages) {
+        rc = begin_segment(model, open);
+        if (rc != VARVE_OK)
+            return rc;
+    }
+    segment = model->segments[*open];
+    place = (uint64_t)segment->count * PAGE_BYTES;
+    model->copies[page] = (struct copy){*open, segment->count};
+    segment->pages[segment->count++] = page;
+    return heat_add(model->heat, segment->heat, 1, &place, 1, place + PAGE_BYTES, value);
+}
+
+static int
+play_request(struct model *model, const uint32_t *pages, size_t count)
+{
+    uint64_t value = heat_clock(model->heat, count);
+    size_t hits = 0;
+
+    while (hits < count && model->copies[pages[hits]].segment != NONE)
+        hits++;
+    model->result->hits += hits;
+    for (size_t i = 0; i < count; i++) {
+        struct copy *copy = &model->copies[pages[i]];
+        int rc = VARVE_OK;
+
+        if (copy->segment != NONE) {
+            heat_touch(model->heat, model->segments[copy->segment]->heat, copy->slot, value - i);
+        } else {
+            model->result->written++;
+            rc = append(model, &model->open_new, pages[i], value - i);
+        }
+        if (rc != VARVE_OK)
+            return rc;
+    }
+    heat_age(model->heat);
+    return VARVE_OK;
+}
+
+/* Live pages with a missing ancestor. A parent has a smaller number than its children, so one pass does. */
+static double
+orphan_rate(const struct model *model, uint8_t *reachable)
+{
+    uint64_t live = 0, orphans = 0;
+
+    for (uint32_t page = 0; page < model->trace->page_count; page++) {
+        const struct copy *copy = &model->copies[page];
+        uint32_t parent = model->trace->parents[page];
+
+        reachable[page] = copy->segment != NONE && (parent == NONE || reachable[parent] != 0);
+        if (copy->segment == NONE || !heat_is_live(model->heat, model->segments[copy->segment]->heat, copy->slot))
+            continue;
+        live++;
+        orphans += reachable[page] == 0;
+    }
+    return live == 0 ? 0.0 : (double)orphans / (double)live;
+}
+
+static int
+play(struct model *model)
+{
+    const struct policy_trace *trace = model->trace;
+    uint8_t *reachable = malloc(trace->page_count + 1u);
+    size_t every = trace->requests / SAMPLES + 1, samples = 0;
+    int rc = reachable == NULL ? VARVE_E_NOMEM : VARVE_OK;
+
+    for (size_t r = 0; r < trace->requests && rc == VARVE_OK; r++) {
+        rc = play_request(model, trace->pages + trace->first[r], trace->first[r + 1] - trace->first[r]);
+        if (rc == VARVE_OK && (r + 1) % every == 0) {
+            model->result->orphan_rate += orphan_rate(model, reachable);
+            samples++;
+        }
+    }
+    if (samples > 0)
+        model->result->orphan_rate /= (double)samples;
+    free(reachable);
+    return rc;
+}
+
+int
+policy_varve(const struct policy_trace *trace, uint64_t capacity, struct policy_result *result)
+{
+    struct model model = {.trace = trace, .result = result, .open_new = NONE, .open_survivors = NONE};
+    struct env env = {.ops = &memory_only};
+    int rc = VARVE_E_NOMEM;
+
+    *result = (struct policy_result){0};
+    model.segment_pages = capacity < 2 * RECLAIM_SEGMENTS ? 1 : (uint32_t)(capacity / RECLAIM_SEGMENTS);
+    model.segment_count = (uint32_t)(capacity / model.segment_pages);
+    model.heat = heat_create(&env, 0);
+    model.segments = calloc(model.segment_count, sizeof(model.segments[0]));
+    model.copies = malloc((trace->page_count + 1u) * sizeof(model.copies[0]));
+    if (model.heat != NULL && model.segments != NULL && model.copies != NULL) {
+        rc = VARVE_OK;
+        for (uint32_t i = 0; i < trace->page_count; i++)
+            model.copies[i].segment = NONE;
+        for (uint32_t i = 0; i < model.segment_count; i++) {
+            model.segments[i] =
+                calloc(1, sizeof(*model.segments[i]) + model.segment_pages * sizeof(model.segments[i]->pages[0]));
+            if (model.segments[i] == NULL)
+                rc = VARVE_E_NOMEM;
+        }
+        reclaim_init(&model.reclaim, model.heat, capacity * PAGE_BYTES);
+        if (rc == VARVE_OK)
+            rc = play(&model);
+    }
+    for (uint32_t i = 0; model.segments != NULL && i < model.segment_count; i++) {
+        if (model.segments[i] != NULL)
+            heat_segment_destroy(model.heat, model.segments[i]->heat);
+        free(model.segments[i]);
+    }
+    free(model.segments);
+    free(model.copies);
+    heat_destroy(model.heat);
+    return rc;
+}
