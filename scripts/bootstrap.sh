@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Install what is missing, and only that, on a Debian machine.
 #
-#   scripts/bootstrap.sh build|test|demo
+#   scripts/bootstrap.sh build|test|demo|coverage
 #
 # Each tool and library is looked for first, wherever it came from (meson from pip is as good as Debian's). apt-get runs only when
 # something is missing, as root or through sudo; where neither is possible, the message says what to install.
@@ -41,6 +41,7 @@ want_build() {
     want_library liburing liburing-dev
     want_library libxxhash libxxhash-dev
     want_library libcrypto libssl-dev
+    want_library libzstd libzstd-dev
 }
 
 python_can_build() {
@@ -60,6 +61,12 @@ want_test() {
 want_demo() {
     want_build
     scripts/plot.sh --probe || want python3-matplotlib
+}
+
+want_coverage() {
+    want_test
+    want_command gcc gcc
+    want_command gcovr gcovr
 }
 
 install_packages() {
@@ -86,9 +93,9 @@ install_packages() {
 
 cd "$(dirname "$0")/.."
 case "${1:-}" in
-build | test | demo) "want_$1" ;;
+build | test | demo | coverage) "want_$1" ;;
 *)
-    echo "usage: scripts/bootstrap.sh build|test|demo" >&2
+    echo "usage: scripts/bootstrap.sh build|test|demo|coverage" >&2
     exit 2
     ;;
 esac

@@ -5,6 +5,9 @@
  * operation is in exactly one of: queue->waiting, the submission ring, the kernel; and a submission that fails becomes
  * its result.
  *
+ * The kernel gets no pointers to name operations by, but a slot and how often that slot was used: a completion that comes twice, or for an
+ * operation that has ended, names nothing and is dropped. With a pointer it would end an operation that has only just begun.
+ *
  * A queue is used by one thread at a time but moves between threads. That rules out IORING_SETUP_SINGLE_ISSUER and
  * DEFER_TASKRUN, which bind a ring to one thread for good (-EEXIST for the next), and registered ring descriptors,
  * which belong to a thread. COOP_TASKRUN has no such tie: it only spares the interrupt of a thread that will enter the
@@ -28,6 +31,12 @@
  */
 #define WAIT_PART 4
 
+struct uring_slot {
+    struct env_io *io;  /* NULL: free */
+    uint32_t uses;      /* so far */
+    uint32_t next_free; /* of a free one: the next, or depth */
+};
+
 struct uring_queue {
     struct env_queue queue; /* first */
     const struct uring_library *library;
@@ -35,6 +44,8 @@ struct uring_queue {
     struct io_list waiting;
     uint32_t in_ring; /* in the submission ring or in the kernel; at most depth */
     uint32_t refused; /* times in a row */
+    uint32_t first_free;
+    struct uring_slot slots[]; /* depth of them */
 };
 
 static struct uring_queue *
@@ -43,8 +54,39 @@ uring_queue_of(struct env_queue *queue)
     return (struct uring_queue *)queue;
 }
 
+/* Give `io` a slot, and return the name by which the kernel will speak of it. */
+static uint64_t
+name_io(struct uring_queue *queue, struct env_io *io)
+{
+    uint32_t index = queue->first_free;
+    struct uring_slot *slot = &queue->slots[index];
+
+    assert(index < queue->queue.depth && slot->io == NULL);
+    queue->first_free = slot->next_free;
+    slot->io = io;
+    return (uint64_t)slot->uses << 32 | index;
+}
+
+/* The operation of that name, whose slot is then free, or NULL. */
+static struct env_io *
+take_named(struct uring_queue *queue, uint64_t name)
+{
+    uint32_t index = (uint32_t)name;
+    struct uring_slot *slot = &queue->slots[index];
+    struct env_io *io;
+
+    if (index >= queue->queue.depth || slot->uses != (uint32_t)(name >> 32) || slot->io == NULL)
+        return NULL;
+    io = slot->io;
+    slot->io = NULL;
+    slot->uses++;
+    slot->next_free = queue->first_free;
+    queue->first_free = index;
+    return io;
+}
+
 static void
-prepare(struct io_uring_sqe *sqe, struct env_io *io)
+prepare(struct uring_queue *queue, struct io_uring_sqe *sqe, struct env_io *io)
 {
     int fd = posix_file_fd(io->file);
     bool one = io->iov_count == 1 && io->iov->iov_len <= UINT32_MAX;
@@ -57,7 +99,7 @@ prepare(struct io_uring_sqe *sqe, struct env_io *io)
         io_uring_prep_write(sqe, fd, io->iov->iov_base, (unsigned)io->iov->iov_len, io->offset);
     else
         io_uring_prep_writev(sqe, fd, io->iov, io->iov_count, io->offset);
-    io_uring_sqe_set_data(sqe, io);
+    sqe->user_data = name_io(queue, io);
 }
 
 static void
@@ -67,7 +109,7 @@ fill_ring(struct uring_queue *queue)
         struct io_uring_sqe *sqe = io_uring_get_sqe(&queue->ring);
 
         assert(sqe != NULL); /* the ring has room for depth */
-        prepare(sqe, io_list_pop(&queue->waiting));
+        prepare(queue, sqe, io_list_pop(&queue->waiting));
         queue->in_ring++;
     }
 }
@@ -85,17 +127,22 @@ static uint32_t
 reap(struct uring_queue *queue)
 {
     struct io_uring_cqe *cqe;
-    unsigned head;
+    unsigned head, seen = 0;
     uint32_t count = 0;
 
     io_uring_for_each_cqe(&queue->ring, head, cqe)
     {
+        struct env_io *io = take_named(queue, cqe->user_data);
+
+        seen++;
+        if (io == NULL)
+            continue;
         assert(queue->in_ring > 0);
         queue->in_ring--;
-        complete(queue, io_uring_cqe_get_data(cqe), cqe->res);
+        complete(queue, io, cqe->res);
         count++;
     }
-    io_uring_cq_advance(&queue->ring, count);
+    io_uring_cq_advance(&queue->ring, seen);
     return count;
 }
 
@@ -109,8 +156,11 @@ fail_unsubmitted(struct uring_queue *queue, int rc)
     struct env_io *io;
     uint32_t count = 0;
 
-    for (unsigned i = accepted; i != sq->sqe_tail; i++)
-        io_list_push(&failed, (struct env_io *)(uintptr_t)sq->sqes[i & sq->ring_mask].user_data);
+    for (unsigned i = accepted; i != sq->sqe_tail; i++) {
+        io = take_named(queue, sq->sqes[i & sq->ring_mask].user_data);
+        if (io != NULL)
+            io_list_push(&failed, io);
+    }
     sq->sqe_head = accepted;
     sq->sqe_tail = accepted;
     io_uring_smp_store_release(sq->ktail, accepted);
@@ -180,7 +230,7 @@ static int
 uring_queue_open(struct env *base, struct env_queue **out)
 {
     struct posix_env *env = (struct posix_env *)base;
-    struct uring_queue *queue = env_zalloc(base, sizeof(*queue));
+    struct uring_queue *queue = env_zalloc(base, sizeof(*queue) + env->queue_depth * sizeof(queue->slots[0]));
     struct io_uring_params params;
     int rc;
 
@@ -189,6 +239,8 @@ uring_queue_open(struct env *base, struct env_queue **out)
     queue->queue.env = base;
     queue->queue.depth = env->queue_depth;
     queue->library = env->uring;
+    for (uint32_t i = 0; i < env->queue_depth; i++)
+        queue->slots[i].next_free = i + 1;
     memset(&params, 0, sizeof(params));
     params.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL; /* Linux 5.19, 5.18 */
     rc = env->uring->queue_init_params(env->queue_depth, &queue->ring, &params);

@@ -121,7 +121,7 @@ decode_place(struct wire_reader *reader, unsigned flags, const struct entry_base
     }
     if (!(flags & ENTRY_F_CONTIGUOUS))
         depth = read_delta(reader, depth);
-    if (ns_id > UINT32_MAX || depth > UINT32_MAX - ENTRY_PAGES_MAX)
+    if (ns_id > UINT32_MAX || depth > UINT32_MAX)
         return false;
     out->key.ns_id = (uint32_t)ns_id;
     out->key.depth = (uint32_t)depth;
@@ -182,6 +182,8 @@ entry_decode_head(struct wire_reader *reader, const struct entry_base *base, str
     if ((flags & ~(unsigned)ENTRY_F_ALL) != 0 || count < 1 || count > ENTRY_PAGES_MAX)
         return false;
     if (!decode_place(reader, flags, base, out) || !decode_extent(reader, flags, base, out))
+        return false;
+    if (out->key.depth > UINT32_MAX - (uint32_t)count)
         return false;
     out->count = (uint32_t)count;
     out->parent_branch = 0;

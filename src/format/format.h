@@ -12,6 +12,13 @@
 /* One version for the whole store; raised whenever a structure changes. A store of a newer version is refused. */
 #define FORMAT_VERSION 1
 
+/* File numbers and branches count up from 1; the next one is never larger. */
+#define FORMAT_NUMBER_MAX ((uint64_t)1 << 62)
+/* What a file may say of them: counting on from there never comes to that end. */
+#define FORMAT_NUMBER_READ_MAX (FORMAT_NUMBER_MAX / 2)
+/* And of the next ones: they may have been counted on from a number that is as large as can be. */
+#define FORMAT_COUNTER_READ_MAX (FORMAT_NUMBER_MAX / 4 * 3)
+
 #define FORMAT_NAME_MAX 40 /* bytes of a file name of the store, with the NUL */
 
 #define FORMAT_LOCK_NAME        "LOCK"

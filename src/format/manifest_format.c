@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "format/entry_format.h"
 #include "format/format.h"
 #include "varve.h"
 
@@ -162,6 +163,23 @@ read_varint32(struct wire_reader *reader)
     return (uint32_t)value;
 }
 
+static uint64_t
+read_limited(struct wire_reader *reader, uint64_t limit)
+{
+    uint64_t value = wire_read_varint(reader);
+
+    if (value > limit)
+        reader->failed = true;
+    return value;
+}
+
+/* A file number, or a branch. */
+static uint64_t
+read_number(struct wire_reader *reader)
+{
+    return read_limited(reader, FORMAT_NUMBER_READ_MAX);
+}
+
 static void
 decode_namespace(struct wire_reader *reader, struct manifest_item *out)
 {
@@ -180,7 +198,7 @@ decode_segment_item(struct wire_reader *reader, struct manifest_item *out)
 {
     const uint8_t *prefix;
 
-    out->u.segment.number = wire_read_varint(reader);
+    out->u.segment.number = read_number(reader);
     switch ((int)out->kind) {
     case MANIFEST_SEGMENT_ADD:
         out->u.segment.salt = wire_read_varint(reader);
@@ -207,6 +225,8 @@ decode_segment_item(struct wire_reader *reader, struct manifest_item *out)
     default:
         break;
     }
+    if (out->u.segment.bytes > ENTRY_OFFSET_MAX || out->u.segment.offset > ENTRY_OFFSET_MAX)
+        reader->failed = true;
 }
 
 bool
@@ -218,8 +238,8 @@ manifest_item_decode(struct wire_reader *reader, struct manifest_item *out)
     out->kind = (enum manifest_item_kind)wire_read8(reader);
     switch (out->kind) {
     case MANIFEST_COUNTERS:
-        out->u.counters.next_number = wire_read_varint(reader);
-        out->u.counters.next_branch = wire_read_varint(reader);
+        out->u.counters.next_number = read_limited(reader, FORMAT_COUNTER_READ_MAX);
+        out->u.counters.next_branch = read_limited(reader, FORMAT_COUNTER_READ_MAX);
         break;
     case MANIFEST_NAMESPACE:
         decode_namespace(reader, out);
@@ -233,7 +253,7 @@ manifest_item_decode(struct wire_reader *reader, struct manifest_item *out)
         decode_segment_item(reader, out);
         break;
     case MANIFEST_RUN_ADD:
-        out->u.run.number = wire_read_varint(reader);
+        out->u.run.number = read_number(reader);
         out->u.run.file_bytes = wire_read_varint(reader);
         out->u.run.pages = wire_read_varint(reader);
         out->u.run.entries = wire_read_varint(reader);
@@ -241,7 +261,7 @@ manifest_item_decode(struct wire_reader *reader, struct manifest_item *out)
         out->u.run.level = read_varint32(reader);
         break;
     case MANIFEST_RUN_REMOVE:
-        out->u.run.number = wire_read_varint(reader);
+        out->u.run.number = read_number(reader);
         break;
     default:
         reader->failed = true;

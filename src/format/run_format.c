@@ -40,16 +40,15 @@ block_seed(uint64_t salt, uint64_t file_number, uint32_t block)
     return hash_bytes(place, sizeof(place));
 }
 
+/* Sizes, and with them offsets: any part of the entry can be coded as an entry of its own. */
 static bool
 sizes_valid(const struct entry *entry)
 {
-    if (entry->sizes == NULL)
-        return true;
-    for (uint32_t i = 0; i < entry->count; i++) {
+    for (uint32_t i = 0; entry->sizes != NULL && i < entry->count; i++) {
         if (entry_size(entry, i) > VARVE_PAGE_BYTES_MAX)
             return false;
     }
-    return true;
+    return entry_page_offset(entry, entry->count) <= ENTRY_OFFSET_MAX;
 }
 
 static uint32_t
@@ -96,7 +95,7 @@ block_builder_init(struct block_builder *builder)
 
 /* How many pages of the entry to put into `room` bytes, its head being `head` bytes long. */
 static uint32_t
-pages_that_fit(const struct entry *entry, size_t head, size_t room, bool empty)
+pages_that_fit(const struct entry *entry, size_t head, size_t room)
 {
     size_t per_page = entry_bytes_per_page(entry);
     uint32_t fit;
@@ -108,7 +107,7 @@ pages_that_fit(const struct entry *entry, size_t head, size_t room, bool empty)
         return entry->count;
     if (entry->count - fit < BLOCK_SPLIT_MIN && entry->count > BLOCK_SPLIT_MIN)
         fit = entry->count - BLOCK_SPLIT_MIN;
-    return fit < BLOCK_SPLIT_MIN && !empty ? 0 : fit;
+    return fit < BLOCK_SPLIT_MIN ? 0 : fit;
 }
 
 uint32_t
@@ -119,7 +118,7 @@ block_builder_add(struct block_builder *builder, const struct entry *entry)
     struct entry part = *entry;
     size_t head_bytes = entry_encode_head(head, &builder->base, entry);
 
-    part.count = pages_that_fit(entry, head_bytes, room, builder->entries == 0);
+    part.count = pages_that_fit(entry, head_bytes, room);
     if (part.count == 0) {
         assert(builder->entries > 0);
         return 0;
@@ -199,16 +198,17 @@ block_walk_next(struct block_walk *walk, struct entry *out)
     uint32_t pages = block_pages(block);
     bool has_sizes;
 
-    if (walk->reader.next == walk->reader.end || !entry_decode_head(&walk->reader, &walk->base, out, &has_sizes))
+    if (walk->reader.next == walk->reader.end)
         return false;
-    if (out->count > pages - walk->page)
+    if (!entry_decode_head(&walk->reader, &walk->base, out, &has_sizes) || out->count > pages - walk->page ||
+        (has_sizes && out->count > sized_pages(block) - walk->sized_page)) {
+        walk->reader.failed = true; /* a malformed head may end where the heads do: block_check() must not miss it */
         return false;
+    }
     out->ids = block_id(block, walk->page);
     out->sums = block_id(block, pages) + (size_t)walk->page * 8;
     walk->page += out->count;
     if (has_sizes) {
-        if (out->count > sized_pages(block) - walk->sized_page)
-            return false;
         out->sizes = block_id(block, pages) + (size_t)pages * 8 + (size_t)walk->sized_page * 4;
         walk->sized_page += out->count;
     }

@@ -117,6 +117,8 @@ uint64_t index_building_run(const struct index *index);
 /* A snapshot: memtables and runs as they are now. Cheap. */
 struct index_view *index_view_acquire(struct index *index);
 void index_view_release(struct index_view *view);
+/* Whether some reader may hold a snapshot that is not current any more, and with it the files of runs that were merged. */
+bool index_has_old_views(struct index *index);
 
 /*
  * A lookup that remembers where it was: finding the next page of a chain is a comparison, not a search. For one thread; small

@@ -14,15 +14,16 @@
 #include <assert.h>
 #include <string.h>
 
-#define HEIGHT_MAX      12
-#define UNIT_SHIFT      4
-#define STAGE_PAGES_MIN (2 * (uint64_t)ENTRY_PAGES_MAX)
-#define BYTES_PER_PAGE  40 /* of a full table: 24 to 28 in the arena, 12 of slots, and the entry's share */
-#define CHUNK_SHIFT_MIN 17
-#define CHUNK_SHIFT_MAX 20
-#define TAG_SHIFT       42
-#define PAGE_SHIFT      32
-#define PAGE_MASK       (ENTRY_PAGES_MAX - 1)
+#define HEIGHT_MAX        12
+#define UNIT_SHIFT        4
+#define STAGE_PAGES_MIN   (2 * (uint64_t)ENTRY_PAGES_MAX)
+#define BYTES_PER_PAGE    40 /* of a full table: 24 to 28 in the arena, 12 of slots, and the entry's share */
+#define CHUNK_SHIFT_MIN   15 /* holds the largest entry */
+#define CHUNK_SHIFT_USUAL 17 /* unless the table is tiny */
+#define CHUNK_SHIFT_MAX   20
+#define TAG_SHIFT         42
+#define PAGE_SHIFT        32
+#define PAGE_MASK         (ENTRY_PAGES_MAX - 1)
 
 static_assert(ENTRY_PAGES_MAX == 1 << (TAG_SHIFT - PAGE_SHIFT), "page index fills its field");
 
@@ -51,7 +52,8 @@ plan(struct memtable *memtable, uint64_t bytes)
         slot_bytes += stage->slot_count * 8;
     }
     memtable->chunk_shift = CHUNK_SHIFT_MIN;
-    while (memtable->chunk_shift < CHUNK_SHIFT_MAX && UINT64_C(64) << memtable->chunk_shift < bytes)
+    while (memtable->chunk_shift < CHUNK_SHIFT_MAX &&
+           UINT64_C(1) << (memtable->chunk_shift < CHUNK_SHIFT_USUAL ? 2 : 6) << memtable->chunk_shift < bytes)
         memtable->chunk_shift++;
     memtable->chunk_max = (uint32_t)((bytes - slot_bytes) >> memtable->chunk_shift);
     assert(memtable->chunk_max >= 1);

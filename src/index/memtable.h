@@ -52,7 +52,7 @@ struct memtable {
 };
 
 /* `bytes` bounds its memory (at least MEMTABLE_BYTES_MIN are taken as the bound). One reference is the caller's. */
-#define MEMTABLE_BYTES_MIN ((uint64_t)512 << 10)
+#define MEMTABLE_BYTES_MIN ((uint64_t)128 << 10)
 int memtable_create(struct env *env, uint64_t bytes, struct memtable **out);
 void memtable_ref(struct memtable *memtable);
 void memtable_unref(struct memtable *memtable);

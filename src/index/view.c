@@ -17,6 +17,7 @@ view_create(struct index *index, uint32_t runs)
         return NULL;
     view->index = index;
     view->run_capacity = runs;
+    (void)atomic_fetch_add_explicit(&index->view_count, 1, memory_order_relaxed);
     atomic_init(&view->refs, 1);
     return view;
 }
@@ -42,7 +43,14 @@ index_view_release(struct index_view *view)
         memtable_unref(view->memtables[i]);
     for (uint32_t i = 0; i < view->run_count; i++)
         run_unref(view->runs[i]);
+    (void)atomic_fetch_sub_explicit(&view->index->view_count, 1, memory_order_release);
     env_free(view->index->env, view);
+}
+
+bool
+index_has_old_views(struct index *index)
+{
+    return atomic_load_explicit(&index->view_count, memory_order_acquire) > 1;
 }
 
 uint32_t

@@ -44,6 +44,7 @@ struct merge;
 
 struct index {
     struct env *env;
+    atomic_uint view_count; /* the current one, and those that readers still hold */
     struct io_queue_pool *pool;
     struct index_hooks hooks;
     struct index_settings settings; /* shape: guarded by lock; the rest never changes */

@@ -42,6 +42,7 @@ log_drop_begin(struct log *log)
         }
     }
     if (victim != NULL) {
+        log->losses++;
         victim->phase = SEGMENT_DROPPING;
         victim->refs++;
     }

@@ -172,6 +172,15 @@ log_wait(struct log *log, uint64_t timeout_ms)
 }
 
 void
+log_written(struct log *log, const struct reservation *reservation)
+{
+    mutex_lock(&log->lock);
+    reservation->segment->dirty = true;
+    log->unsynced_bytes += reservation->bytes;
+    mutex_unlock(&log->lock);
+}
+
+void
 log_finish(struct log *log, struct reservation *reservation, bool written, uint32_t ns_id, uint64_t pages,
            uint64_t bytes)
 {
@@ -188,11 +197,8 @@ log_finish(struct log *log, struct reservation *reservation, bool written, uint3
         segment->flight_last = reservation->prev;
     if (segment->flight_first == NULL && segment->phase == SEGMENT_FULL)
         cond_broadcast(&log->created); /* it can be sealed */
-    if (written) {
-        segment->dirty = true;
-        log->unsynced_bytes += reservation->bytes;
+    if (written)
         segment_add_use(segment, ns_id, pages, bytes);
-    }
     mutex_unlock(&log->lock);
     log_release(log, segment);
 }

@@ -110,6 +110,12 @@ int log_reserve(struct log *log, uint64_t (*fit)(void *arg, uint64_t room), void
 /* Wait until a segment may have become sealable, or sealed, at most timeout_ms. */
 void log_wait(struct log *log, uint64_t timeout_ms);
 
+/*
+ * The extent's bytes are all written, and the next sync covers them. Before anything can find its pages: who finds one may take it for stored, and
+ * ask for a sync.
+ */
+void log_written(struct log *log, const struct reservation *reservation);
+
 /* The extent's write ended. When it is `written`, its pages count as held by the segment. */
 void log_finish(struct log *log, struct reservation *reservation, bool written, uint32_t ns_id, uint64_t pages,
                 uint64_t bytes);
@@ -139,8 +145,13 @@ void log_touch_stale(struct log *log, uint64_t number, uint64_t stamp);
 /* When segment `number` was last used, or 0. */
 uint64_t log_touched(struct log *log, uint64_t number);
 
-/* Forget one page of a segment, in memory; the caller commits it. VARVE_OK, VARVE_MISS (segment gone), VARVE_E_NOMEM. */
-int log_remove_page(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES]);
+/*
+ * Forget one page of a segment, in two steps: reserve, so that nothing can fail once the removal is committed, and finish, which forgets it if that was
+ * done. VARVE_OK, VARVE_MISS (segment gone; nothing to finish), VARVE_E_NOMEM.
+ */
+int log_removal_reserve(struct log *log, uint64_t number);
+void log_removal_finish(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES],
+                        bool committed);
 bool log_page_removed(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES]);
 
 /* How far each segment is covered by what was finished so far: what a memtable rotation remembers. */
@@ -193,8 +204,12 @@ bool log_drop_finish(struct log *log, struct segment *segment, bool committed);
 /* Whether some sealed segment holds nothing of a live namespace. */
 bool log_has_dead_segment(struct log *log);
 
-/* Bytes of the segment's file. */
-uint64_t log_segment_length(struct log *log, struct segment *segment);
+/* Where the segment's extents end; its file is never shorter. */
+uint64_t log_segment_end(struct log *log, struct segment *segment);
+/* Whether there may be a file of segment `number`: it is in the log, being made, or being dropped. */
+bool log_has_file(struct log *log, uint64_t number);
+/* Grows whenever pages are taken away: a segment dropped, a page removed. */
+uint64_t log_losses(struct log *log);
 /* Pages held by a segment, as counted. */
 uint64_t log_segment_pages(struct log *log, struct segment *segment);
 

@@ -18,6 +18,8 @@ struct log {
     struct mutex lock;                          /* guards all below and the guarded part of segments */
     struct cond created;                        /* creating became false, or a segment sealable or sealed */
     bool creating;                              /* one thread at a time makes the next segment */
+    uint64_t making;                            /* its number, once it has one; 0: none */
+    uint64_t losses;                            /* segments dropped and pages removed */
     struct segment *open;                       /* NULL: none */
     struct segment *spare;                      /* made ahead, empty: the next open one; NULL: none */
     struct segment *unsealed[LOG_UNSEALED_MAX]; /* open and full ones, each holding a use of its file */

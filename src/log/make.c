@@ -62,13 +62,17 @@ create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_erro
     struct log_hooks *hooks = &log->hooks;
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
     struct segment *segment;
+    uint64_t number;
     int rc, tries = 0;
 
     rc = hooks->space_take(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES, err);
     if (rc != VARVE_OK)
         return rc;
-    segment = segment_create(log, hooks->new_file_number(hooks->arg), log->env->ops->random(log->env), bytes,
-                             log->settings.align_shift);
+    number = hooks->new_file_number(hooks->arg);
+    mutex_lock(&log->lock);
+    log->making = number;
+    mutex_unlock(&log->lock);
+    segment = segment_create(log, number, log->env->ops->random(log->env), bytes, log->settings.align_shift);
     if (segment == NULL) {
         hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         return error_set(err, VARVE_E_NOMEM, "out of memory");
@@ -124,6 +128,7 @@ log_make_segment(struct log *log, uint64_t least, struct segment **out, varve_er
         *out = segment;
     }
     log->creating = false;
+    log->making = 0;
     cond_broadcast(&log->created);
     mutex_unlock(&log->lock);
     if (rc != VARVE_OK && segment != NULL)

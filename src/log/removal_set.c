@@ -2,6 +2,7 @@
 /* Open addressing with linear probing, at most half full; nothing is ever taken out. */
 #include "log/removal_set.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define SLOTS_FIRST 16
@@ -11,6 +12,7 @@ struct removal_set {
     struct state_removal *slots; /* offset 0: free (no payload lies there) */
     size_t slot_count;           /* power of two */
     size_t count;
+    size_t reserved; /* additions to come that must not fail */
 };
 
 struct removal_set *
@@ -67,6 +69,24 @@ grow(struct removal_set *set)
     set->slots = slots;
     set->slot_count = slot_count;
     return VARVE_OK;
+}
+
+int
+removal_set_reserve(struct removal_set *set)
+{
+    while ((set->count + set->reserved + 1) * 2 > set->slot_count) {
+        if (grow(set) != VARVE_OK)
+            return VARVE_E_NOMEM;
+    }
+    set->reserved++;
+    return VARVE_OK;
+}
+
+void
+removal_set_unreserve(struct removal_set *set)
+{
+    assert(set->reserved > 0);
+    set->reserved--;
 }
 
 int

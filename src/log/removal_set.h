@@ -16,6 +16,9 @@ void removal_set_destroy(struct removal_set *set);
 
 /* VARVE_OK (also when it is there already) or VARVE_E_NOMEM. */
 int removal_set_add(struct removal_set *set, const struct state_removal *removal);
+/* Make sure that one addition will not fail, until it is unreserved. VARVE_OK or VARVE_E_NOMEM. */
+int removal_set_reserve(struct removal_set *set);
+void removal_set_unreserve(struct removal_set *set);
 bool removal_set_has(const struct removal_set *set, const struct state_removal *removal);
 
 #endif

@@ -344,9 +344,8 @@ removal_make(uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES])
 }
 
 int
-log_remove_page(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES])
+log_removal_reserve(struct log *log, uint64_t number)
 {
-    struct state_removal removal = removal_make(offset, id_prefix);
     struct segment *segment;
     int rc = VARVE_MISS;
 
@@ -355,10 +354,31 @@ log_remove_page(struct log *log, uint64_t number, uint64_t offset, const uint8_t
     if (segment != NULL) {
         if (segment->removals == NULL)
             segment->removals = removal_set_create(log->env);
-        rc = segment->removals == NULL ? VARVE_E_NOMEM : removal_set_add(segment->removals, &removal);
+        rc = segment->removals == NULL ? VARVE_E_NOMEM : removal_set_reserve(segment->removals);
     }
     mutex_unlock(&log->lock);
     return rc;
+}
+
+void
+log_removal_finish(struct log *log, uint64_t number, uint64_t offset, const uint8_t id_prefix[ID_PREFIX_BYTES],
+                   bool committed)
+{
+    struct state_removal removal = removal_make(offset, id_prefix);
+    struct segment *segment;
+    int rc = VARVE_OK;
+
+    mutex_lock(&log->lock);
+    segment = log_find(log, number);
+    if (segment != NULL && committed) {
+        log->losses++;
+        rc = removal_set_add(segment->removals, &removal);
+    }
+    if (segment != NULL)
+        removal_set_unreserve(segment->removals);
+    mutex_unlock(&log->lock);
+    assert(rc == VARVE_OK); /* reserved */
+    (void)rc;
 }
 
 bool
@@ -388,14 +408,36 @@ log_count_use(struct log *log, uint64_t number, uint32_t ns_id, uint64_t pages, 
 }
 
 uint64_t
-log_segment_length(struct log *log, struct segment *segment)
+log_segment_end(struct log *log, struct segment *segment)
 {
-    uint64_t bytes;
+    uint64_t end;
 
     mutex_lock(&log->lock);
-    bytes = segment->bytes;
+    end = segment->append;
     mutex_unlock(&log->lock);
-    return bytes;
+    return end;
+}
+
+bool
+log_has_file(struct log *log, uint64_t number)
+{
+    bool has;
+
+    mutex_lock(&log->lock);
+    has = log->making == number || log_find(log, number) != NULL;
+    mutex_unlock(&log->lock);
+    return has;
+}
+
+uint64_t
+log_losses(struct log *log)
+{
+    uint64_t losses;
+
+    mutex_lock(&log->lock);
+    losses = log->losses;
+    mutex_unlock(&log->lock);
+    return losses;
 }
 
 uint64_t

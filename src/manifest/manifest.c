@@ -140,14 +140,14 @@ manifest_load(struct env *env, struct io_queue_pool *pool, struct manifest_state
         at += record;
     }
     env_free(env, data);
+    if (rc == VARVE_OK && state->next_number <= number)
+        rc = VARVE_E_CORRUPT; /* a new manifest would get a number that is taken */
     if (rc == VARVE_E_VERSION)
         return error_set(err, rc, "the store was written by a newer version of varve: upgrade");
     if (rc == VARVE_E_NOMEM)
         return error_set(err, rc, "out of memory reading %s", name);
     if (rc < 0)
         return error_set(err, rc, "%s is damaged: restore the directory, or delete it to begin an empty cache", name);
-    if (state->next_number <= number)
-        state->next_number = number + 1;
     return VARVE_OK;
 }
 
@@ -284,8 +284,7 @@ manifest_destroy(struct manifest *manifest)
     if (manifest == NULL)
         return;
     env = manifest->env;
-    if (manifest->file != NULL)
-        env->ops->close(manifest->file);
+    env->ops->close(manifest->file);
     manifest_state_deinit(&manifest->state);
     mutex_deinit(&manifest->lock);
     env_free(env, manifest);

@@ -4,8 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* File numbers and branches count up from 1; one that is larger was never given out. */
-#define NUMBER_MAX ((uint64_t)1 << 62)
+#include "format/format.h"
 
 void
 manifest_state_init(struct manifest_state *state, struct env *env)
@@ -91,11 +90,13 @@ apply_namespace(struct manifest_state *state, const struct manifest_item *item)
 
     if (item->u.ns.ns_id == 0)
         return VARVE_E_CORRUPT;
-    for (size_t i = 0; i < state->namespace_count && ns == NULL; i++) {
+    for (size_t i = 0; i < state->namespace_count; i++) {
         const char *name = state->namespaces[i].name;
 
         if (strlen(name) == item->u.ns.name_size && memcmp(name, item->u.ns.name, item->u.ns.name_size) == 0)
             ns = &state->namespaces[i];
+        else if (state->namespaces[i].ns_id == item->u.ns.ns_id)
+            return VARVE_E_CORRUPT; /* the pages of one would pass for pages of the other */
     }
     if (ns == NULL) {
         char *name = state->env->ops->alloc(state->env, (size_t)item->u.ns.name_size + 1, 1);
@@ -129,7 +130,7 @@ apply_segment_add(struct manifest_state *state, const struct manifest_item *item
         .align_shift = item->u.segment.align_shift,
     };
 
-    if (added.number > NUMBER_MAX || (at < state->segment_count && state->segments[at].number == added.number))
+    if (added.number >= FORMAT_NUMBER_MAX || (at < state->segment_count && state->segments[at].number == added.number))
         return VARVE_E_CORRUPT;
     if (array_append(state->env, &state->segments, &state->segment_count, &state->segment_capacity, sizeof(added)) ==
         NULL)
@@ -195,7 +196,7 @@ apply_run_add(struct manifest_state *state, const struct run_meta *meta)
 {
     struct run_meta *run;
 
-    if (meta->number > NUMBER_MAX)
+    if (meta->number >= FORMAT_NUMBER_MAX)
         return VARVE_E_CORRUPT;
     for (size_t i = 0; i < state->run_count; i++) {
         if (state->runs[i].number == meta->number)
@@ -227,7 +228,7 @@ manifest_state_apply(struct manifest_state *state, const struct manifest_item *i
 {
     switch (item->kind) {
     case MANIFEST_COUNTERS:
-        if (item->u.counters.next_number > NUMBER_MAX || item->u.counters.next_branch > NUMBER_MAX)
+        if (item->u.counters.next_number > FORMAT_NUMBER_MAX || item->u.counters.next_branch > FORMAT_NUMBER_MAX)
             return VARVE_E_CORRUPT;
         if (item->u.counters.next_number > state->next_number)
             state->next_number = item->u.counters.next_number;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The file image of an extent is described by a list of pieces (header, page buffers, padding) and cut into chunks of io_bytes.
- * A chunk is written as soon as the pages it covers are checksummed; the first chunk goes last, since the header in it holds
+ * A chunk is written as soon as the pages it covers are checksummed; those with the header go last, since it holds
  * all checksums. Aligned buffers are written from where they lie; otherwise chunks are copied.
  */
 #include "store/extent_write.h"
@@ -231,12 +231,14 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
     return VARVE_OK;
 }
 
-/* The cursor after the first chunk, without writing it. */
+/* The cursor after the chunks that hold any of the header, without writing them. */
 static struct chunk_cursor
-skip_first_chunk(const struct extent_write *extent)
+skip_header(const struct extent_write *extent)
 {
-    struct chunk_cursor cursor = {0, 0, 0};
-    uint64_t limit = extent->batch->store->options.io_bytes;
+    uint64_t io_bytes = extent->batch->store->options.io_bytes;
+    uint64_t whole = (extent->header.header_bytes - 1) / io_bytes * io_bytes; /* chunks of nothing else: piece 0 */
+    struct chunk_cursor cursor = {.skip = (size_t)whole, .offset = whole};
+    uint64_t limit = whole + io_bytes;
 
     for (uint32_t taken = 0; cursor.piece < extent->piece_count && cursor.offset < limit; taken++) {
         const struct iovec *piece = &extent->pieces[cursor.piece];
@@ -263,7 +265,7 @@ write_all(struct extent_write *extent)
     struct extent_header *header = &extent->header;
     uint64_t ready = header->header_bytes; /* bytes of the image whose pages are checksummed */
     uint64_t io_bytes = extent->batch->store->options.io_bytes;
-    struct chunk_cursor cursor = skip_first_chunk(extent);
+    struct chunk_cursor cursor = skip_header(extent);
     struct chunk_cursor first = {0, 0, 0};
     uint64_t header_end = cursor.offset;
     int rc = VARVE_OK;
@@ -351,6 +353,13 @@ extent_write_entry(const struct extent_write *extent)
         .sums = header->sums,
         .sizes = header->sizes,
     };
+}
+
+void
+extent_write_void(const struct extent_write *extent)
+{
+    (void)io_write(extent->batch->store->pool, extent->reservation.segment->file, zeros, sizeof(zeros),
+                   extent->reservation.offset);
 }
 
 void

@@ -45,6 +45,12 @@ int extent_write_begin(struct write_batch *batch, const struct extent_header *ke
 /* A view for index_insert(), valid as long as the extent_write. */
 struct entry extent_write_entry(const struct extent_write *extent);
 
+/*
+ * After a failure: take the header away again, if the device lets us. The pages were reported as not stored; recovery would list them, torn as
+ * they are, and find them before a later copy that is whole.
+ */
+void extent_write_void(const struct extent_write *extent);
+
 /* Release everything but the reservation, which log_finish() has ended. */
 void extent_write_destroy(struct extent_write *extent);
 

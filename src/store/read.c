@@ -466,6 +466,7 @@ varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size
     } else {
         for (size_t i = 0; i < count; i++)
             pages[i].status = rc;
+        COUNT(&store->counters, get_errors, count);
         rc = VARVE_OK;
     }
     env_free(store->env, plan);

@@ -21,6 +21,9 @@
 #define WINDOW_FAR_BYTES ((size_t)16 << 10) /* where they do not */
 #define CLOSE_BYTES      ((uint64_t)128 << 10)
 
+/* More file numbers than are given out between two edits of a manifest, and than there are edits in one. */
+#define NUMBERS_AHEAD_MAX ((uint64_t)1 << 32)
+
 static_assert(WINDOW_BYTES > EXTENT_HEADER_BYTES_MAX + LOG_BLOCK_BYTES, "a header fits in a window");
 
 /* The scan of one segment, while it runs. */
@@ -38,7 +41,8 @@ struct scan {
 static const uint8_t *
 scan_read(struct scan *scan, uint64_t offset, size_t least, size_t *available, int *rc)
 {
-    if (offset < scan->window_offset || offset + least > scan->window_offset + scan->window_bytes) {
+    assert(offset >= scan->window_offset);
+    if (offset + least > scan->window_offset + scan->window_bytes) {
         uint64_t left = scan->out->bytes - offset;
         uint64_t bytes = scan->near ? WINDOW_BYTES : least > WINDOW_FAR_BYTES ? least : WINDOW_FAR_BYTES;
 
@@ -205,7 +209,7 @@ scan_segment(struct recovery *recovery, struct manifest_state *state, struct sta
              struct scanned *out, varve_error *err)
 {
     struct scan scan = {.store = recovery->store, .out = out, .window = window, .near = true};
-    uint64_t from = segment->indexed > SEGMENT_HEADER_BYTES ? segment->indexed : SEGMENT_HEADER_BYTES;
+    uint64_t from = log_pad(segment->indexed > SEGMENT_HEADER_BYTES ? segment->indexed : SEGMENT_HEADER_BYTES, 12);
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
     char name[FORMAT_NAME_MAX];
     int rc;
@@ -254,6 +258,8 @@ adopt_segment(void *arg, const char *name)
 
     if (kind == FORMAT_FILE_OTHER || kind == FORMAT_FILE_FIXED)
         return 0;
+    if (number >= adoption->known && number - adoption->known >= NUMBERS_AHEAD_MAX)
+        return 0; /* never given out */
     if (number >= adoption->state->next_number)
         adoption->state->next_number = number + 1; /* numbers are never used again, whatever the file was */
     if (kind != FORMAT_FILE_SEGMENT)
@@ -271,13 +277,13 @@ adopt_segment(void *arg, const char *name)
  * Leave out segments whose files are not there: dropped just before the power failed, when the unlink became durable and the edit
  * did not. (Or lost: what they held is then a miss.)
  */
-static int
+static void
 forget_missing(varve_store *store, struct manifest_state *state)
 {
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
-    int rc = VARVE_OK;
+    int rc;
 
-    for (size_t i = 0; i < state->segment_count && rc == VARVE_OK;) {
+    for (size_t i = 0; i < state->segment_count;) {
         if (state->segments[i].present) {
             i++;
             continue;
@@ -285,8 +291,9 @@ forget_missing(varve_store *store, struct manifest_state *state)
         COUNT(&store->counters, segments_missing, 1);
         item.u.segment.number = state->segments[i].number;
         rc = manifest_state_apply(state, &item);
+        assert(rc == VARVE_OK); /* it is there */
+        (void)rc;
     }
-    return rc;
 }
 
 static void
@@ -307,13 +314,16 @@ recovery_scan(varve_store *store, struct manifest_state *state, struct recovery 
     uint8_t *window = env->ops->alloc(env, WINDOW_BYTES, IO_ALIGN_MAX);
     int rc = env->ops->list(env, adopt_segment, &adoption);
 
-    rc = rc < 0 ? error_os(err, rc, "list the directory") : forget_missing(store, state);
-    if (rc == VARVE_OK && recovery != NULL)
+    if (rc < 0)
+        rc = error_os(err, rc, "list the directory");
+    else
+        forget_missing(store, state);
+    if (recovery != NULL) {
+        recovery->store = store;
         recovery->segments = env_zalloc(env, (state->segment_count + 1) * sizeof(recovery->segments[0]));
+    }
     if (rc == VARVE_OK && (recovery == NULL || window == NULL || recovery->segments == NULL))
         rc = error_set(err, VARVE_E_NOMEM, "out of memory");
-    if (recovery != NULL)
-        recovery->store = store;
     for (size_t i = 0; i < state->segment_count && rc == VARVE_OK;) {
         uint64_t number = state->segments[i].number;
 

@@ -36,6 +36,7 @@ take_free(struct space *space, uint64_t bytes)
     for (int waits = 0; !taken; waits++) {
         if (space->used + bytes <= space->capacity) {
             space->used += bytes;
+            space->taken += bytes;
             taken = true;
         } else if (space->used - space->returning + bytes <= space->capacity && waits < READERS_WAITS_MAX) {
             cond_wait_ms(&space->returned, &space->lock, READERS_WAIT_MS);
@@ -106,6 +107,17 @@ space_used(varve_store *store)
     used = store->space.used;
     mutex_unlock(&store->space.lock);
     return used;
+}
+
+uint64_t
+space_taken(varve_store *store)
+{
+    uint64_t taken;
+
+    mutex_lock(&store->space.lock);
+    taken = store->space.taken;
+    mutex_unlock(&store->space.lock);
+    return taken;
 }
 
 /*

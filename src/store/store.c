@@ -13,7 +13,7 @@
 #define SEGMENT_BYTES_DEFAULT ((uint64_t)256 << 20)
 #define SEGMENTS_WANTED       64 /* in a full store, at least: the last segment is then under 2 % of it */
 #define MEMTABLE_SHARE        16 /* a memtable takes at most this part of a small capacity */
-#define MEMTABLE_BYTES_MIN    ((uint64_t)256 << 10)
+#define MEMTABLE_BYTES_MIN    ((uint64_t)128 << 10)
 #define MANIFEST_SHARE        64
 #define MANIFEST_BYTES_MIN    ((uint64_t)64 << 10)
 #define MANIFEST_BYTES_MAX    ((uint64_t)8 << 20)

@@ -48,6 +48,7 @@ struct space {
     struct cond returned; /* some came back */
     uint64_t capacity;
     uint64_t used;
+    uint64_t taken;     /* in all, ever: the same twice when nothing was made between */
     uint64_t returning; /* of dropped segments that still have readers: part of used */
 };
 
@@ -149,6 +150,7 @@ void space_count(varve_store *store, uint64_t bytes);
 void space_give_back(varve_store *store, uint64_t bytes);
 void space_segment_gone(varve_store *store, uint64_t bytes);
 uint64_t space_used(varve_store *store);
+uint64_t space_taken(varve_store *store);
 /* Drop one segment. VARVE_OK, VARVE_MISS (none can be), or why the drop could not be made durable. */
 int space_drop_segment(varve_store *store, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */
@@ -181,7 +183,7 @@ const char *namespace_name(varve_store *store, uint32_t ns_id);
 int store_insert(varve_store *store, const struct entry *entry);
 
 /* walk.c */
-/* Forget one stored copy of a page, in memory at once and for good with the next sync. */
+/* Forget one stored copy of a page, for good with the next sync. On failure it may still be found. */
 int store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err);
 
 /* read.c: what reads took lately, at one moment: estimates that belong together come from one of these */

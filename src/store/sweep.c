@@ -14,22 +14,17 @@ struct sweep {
 static bool
 sweep_keeps(const struct sweep *sweep, enum format_file_kind kind, uint64_t number)
 {
-    switch (kind) {
-    case FORMAT_FILE_SEGMENT:
+    if (kind == FORMAT_FILE_SEGMENT)
         return manifest_state_segment(sweep->state, number) != NULL;
-    case FORMAT_FILE_RUN:
-        for (size_t i = 0; i < sweep->state->run_count; i++) {
-            if (sweep->state->runs[i].number == number)
-                return true;
-        }
-        return false;
-    case FORMAT_FILE_MANIFEST:
+    if (kind == FORMAT_FILE_MANIFEST)
         return number == sweep->manifest_number;
-    case FORMAT_FILE_OTHER:
-    case FORMAT_FILE_FIXED:
-        break;
+    if (kind != FORMAT_FILE_RUN)
+        return true;
+    for (size_t i = 0; i < sweep->state->run_count; i++) {
+        if (sweep->state->runs[i].number == number)
+            return true;
     }
-    return true;
+    return false;
 }
 
 static int

@@ -46,6 +46,8 @@ store_sync(varve_store *store, varve_error *err)
 
     if (rc == VARVE_OK)
         rc = log_sync(store->log, err);
+    if (rc == VARVE_OK) /* one that this sync waited for may have failed, with what was to be synced here */
+        rc = store_writable(store, err);
     if (rc == VARVE_OK) {
         rc = manifest_sync(store->manifest, err);
         if (rc != VARVE_OK)

@@ -137,28 +137,23 @@ varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
     return found;
 }
 
-/* Forget one copy of a page: in memory at once, and in the edit that makes it last. */
-static int
-remove_one(varve_store *store, const varve_id *id, const struct location *location, struct manifest_item *item)
-{
-    int rc = log_remove_page(store->log, location->segment, location->offset, id->bytes);
-
-    *item = (struct manifest_item){.kind = MANIFEST_PAGE_REMOVE};
-    item->u.segment.number = location->segment;
-    item->u.segment.offset = location->offset;
-    memcpy(item->u.segment.id_prefix, id->bytes, ID_PREFIX_BYTES);
-    return rc == VARVE_MISS ? VARVE_OK : rc; /* its segment was dropped meanwhile: gone as well */
-}
-
 int
 store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
 {
-    struct manifest_item item;
-    int rc = remove_one(store, id, location, &item);
+    struct manifest_item item = {.kind = MANIFEST_PAGE_REMOVE};
+    int rc = log_removal_reserve(store->log, location->segment);
 
+    if (rc == VARVE_MISS) /* its segment was dropped meanwhile: gone as well */
+        return VARVE_OK;
     if (rc != VARVE_OK)
         return error_set(err, rc, "out of memory removing a page");
-    return store_commit(store, &item, 1, false, err);
+    item.u.segment.number = location->segment;
+    item.u.segment.offset = location->offset;
+    memcpy(item.u.segment.id_prefix, id->bytes, ID_PREFIX_BYTES);
+    /* The edit first: another removal that finds the page gone is acknowledged, and it must last. */
+    rc = store_commit(store, &item, 1, false, err);
+    log_removal_finish(store->log, location->segment, location->offset, id->bytes, rc == VARVE_OK);
+    return rc;
 }
 
 int64_t

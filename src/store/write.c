@@ -161,10 +161,13 @@ insert_extent(varve_store *store, struct extent_write *extent)
     struct entry entry;
     bool inserted;
 
-    if (extent->rc < 0)
+    if (extent->rc < 0) {
         rc = error_os(NULL, extent->rc, "write");
+        extent_write_void(extent);
+    }
     mutex_lock(&store->write_lock);
     if (rc == VARVE_OK) {
+        log_written(store->log, &extent->reservation);
         entry = extent_write_entry(extent);
         rc = store_insert(store, &entry);
     }
@@ -336,10 +339,17 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
 static void
 count_errors(struct put *put)
 {
+    struct counters *counters = &put->store->counters;
+
     for (size_t i = 0; i < put->count; i++) {
-        assert(put->pages[i].status != STATUS_PENDING);
-        if (put->pages[i].status < 0)
-            COUNT(&put->store->counters, put_errors, 1);
+        int status = put->pages[i].status;
+
+        assert(status != STATUS_PENDING);
+        COUNT(counters, put_errors, status < 0);
+        COUNT(counters, put_errors_space, status == VARVE_E_NOSPC);
+        COUNT(counters, put_errors_device, status == VARVE_E_IO);
+        COUNT(counters, put_errors_memory, status == VARVE_E_NOMEM);
+        COUNT(counters, put_errors_readonly, status == VARVE_E_READONLY);
     }
 }
 

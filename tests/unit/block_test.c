@@ -63,6 +63,8 @@ random_entry(uint64_t *seed, const struct entry *before, struct model_entry *out
         out->entry.offset = entry_page_offset(before, before->count);
     else
         out->entry.offset = model_random(seed) % (ENTRY_OFFSET_MAX + 1) >> shift << shift;
+    if (entry_page_offset(&out->entry, count) > ENTRY_OFFSET_MAX) /* it has to end in the segment, too */
+        out->entry.offset = 0;
     out->entry.parent_branch = model_random(seed) % 4 == 0 ? model_random(seed) : 0;
     out->entry.parent_depth = out->entry.parent_branch != 0 ? (uint32_t)model_random(seed) : 0;
 }
