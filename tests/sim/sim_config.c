@@ -8,6 +8,8 @@
 #define KIB 1024u
 #define MIB (1024u * KIB)
 
+#define BATCH_BYTES_MAX (512 * KIB) /* about: a call that takes long tells no more than a short one */
+
 static uint64_t
 pick(struct sim_rng *rng, const uint64_t *values, size_t count)
 {
@@ -53,16 +55,20 @@ draw_disk(struct sim_config *config, struct sim_rng *rng)
         .again_per_mille = (uint32_t)PICK(rng, 0, 0, 10, 50),
         .torn_per_mille = (uint32_t)PICK(rng, 0, 100, 500),
         .garbage_per_mille = (uint32_t)PICK(rng, 0, 300),
+        .stall_per_mille = (uint32_t)PICK(rng, 0, 0, 10, 100),
     };
 }
 
-/* The shape of the universe: about `bytes` in all, padding included. */
+/*
+ * The shape of the universe: about `bytes` in all, padding included. Small pages in numbers fill memtables, so that runs are merged; a few
+ * of the largest size there is fill segments of their own.
+ */
 static void
 draw_universe(struct sim_config *config, struct sim_rng *rng)
 {
     struct oracle_settings *oracle = &config->oracle;
-    bool many = sim_rng_chance(rng, 200); /* small pages in such numbers that memtables fill, and runs are merged */
-    uint64_t bytes = PICK(rng, 256 * KIB, MIB, 3 * MIB, 8 * MIB);
+    bool many = sim_rng_chance(rng, 200), largest = !many && sim_rng_chance(rng, 8);
+    uint64_t bytes = PICK(rng, 128 * KIB, 512 * KIB, MIB, 6 * MIB);
     uint64_t pages, average;
 
     oracle->seed = sim_rng_next(rng);
@@ -71,17 +77,28 @@ draw_universe(struct sim_config *config, struct sim_rng *rng)
     oracle->size_max =
         many ? (uint32_t)PICK(rng, 0, 24, 600)
              : (uint32_t)PICK(rng, 0, 24, 512, 2000, 4096, 12 * KIB, 16 * KIB, 40 * KIB, 100 * KIB, 300 * KIB);
+    config->capacity = PICK(rng, 4 * MIB, 4 * MIB, 6 * MIB, 64 * MIB);
+    if (largest) {
+        config->capacity = 4 * MIB;
+        oracle->sizes = ORACLE_SIZES_FIXED;
+        oracle->size_max = 2 * MIB - 3 * 4096; /* the store's page_bytes_max */
+    }
     oracle->twins = sim_rng_chance(rng, 150);
     average = oracle->sizes == ORACLE_SIZES_FIXED ? oracle->size_max : oracle->size_max / 3;
     average = average < 512 ? 512 : average;
     pages = bytes / average / oracle->namespaces;
-    pages = pages < 8 ? 8 : pages > 1500 ? 1500 : pages;
+    pages = pages < 8 ? 8 : pages > 600 ? 600 : pages;
+    if (largest)
+        pages = 4;
     if (many)
-        pages = 10000 / oracle->namespaces;
-    oracle->chain_pages = (uint32_t)sim_rng_between(rng, 2, pages < 200 ? pages / 2 : many ? 400 : 200);
+        pages = PICK(rng, 2500, 2500, 6000) / oracle->namespaces;
+    oracle->chain_pages = (uint32_t)sim_rng_between(rng, 2, pages < 200 ? pages / 2 : many ? pages : 200);
     oracle->chains = (uint32_t)(pages / oracle->chain_pages) + 1;
-    config->capacity = PICK(rng, 4 * MIB, 6 * MIB, 64 * MIB, 256 * MIB);
-    config->batch_max = many ? 400 : (uint32_t)PICK(rng, 1, 4, 16, 64, 300);
+    config->batch_max = many      ? (uint32_t)PICK(rng, 100, 400, 400, 2000)
+                        : largest ? 2
+                                  : (uint32_t)PICK(rng, 1, 4, 16, 64, 300);
+    if (!many && !largest && config->batch_max > BATCH_BYTES_MAX / average)
+        config->batch_max = (uint32_t)(BATCH_BYTES_MAX / average);
     config->whole_batches = many;
     config->clients = (uint32_t)sim_rng_between(rng, 1, SIM_CLIENTS_MAX);
     config->unaligned = sim_rng_chance(rng, 600);
@@ -94,7 +111,7 @@ draw_weights(struct sim_config *config, struct sim_rng *rng)
         [SIM_CALL_PUT] = 60,   [SIM_CALL_GET] = 20,    [SIM_CALL_PROBE] = 15, [SIM_CALL_EXISTS] = 6,
         [SIM_CALL_TOUCH] = 6,  [SIM_CALL_REMOVE] = 6,  [SIM_CALL_CLEAR] = 1,  [SIM_CALL_SYNC] = 4,
         [SIM_CALL_OPTION] = 2, [SIM_CALL_ITERATE] = 1, [SIM_CALL_CHECK] = 1,  [SIM_CALL_TICK] = 40,
-        [SIM_CALL_FILL] = 8,
+        [SIM_CALL_FILL] = 8,   [SIM_CALL_HUGE] = 1,
     };
 
     for (size_t i = 0; i < SIM_CALLS; i++) {
@@ -109,7 +126,7 @@ draw_weights(struct sim_config *config, struct sim_rng *rng)
 void
 sim_config_redraw(struct sim_config *config, struct sim_rng *rng)
 {
-    set(config, "memtable_bytes", PICK(rng, 256 * KIB, 256 * KIB, MIB));
+    set(config, "memtable_bytes", PICK(rng, 128 * KIB, 128 * KIB, 256 * KIB));
     set(config, "block_cache_bytes", PICK(rng, 256 * KIB, 256 * KIB, 4 * MIB));
     set(config, "size_ratio", sim_rng_between(rng, 2, 6));
     set(config, "runs_per_level", sim_rng_between(rng, 1, 4));
@@ -118,26 +135,55 @@ sim_config_redraw(struct sim_config *config, struct sim_rng *rng)
     set(config, "sync_interval_ms", PICK(rng, 0, 1, 100, 1000));
     set(config, "sync_bytes", PICK(rng, 64 * KIB, MIB, 256 * MIB));
     set(config, "queue_depth", PICK(rng, 1, 4, 32));
-    set(config, "io_bytes", PICK(rng, 16 * KIB, 64 * KIB, MIB));
+    set(config, "io_bytes", PICK(rng, 16 * KIB, 16 * KIB, 64 * KIB));
     set(config, "open_files", PICK(rng, 16, 512));
 }
 
-void
-sim_config_draw(struct sim_config *config, uint64_t seed)
+static void
+draw_trouble(struct sim_config *config, struct sim_rng *rng)
 {
-    struct sim_rng rng = sim_rng_make(seed, 4);
+    const uint32_t honest = (1u << SIM_TROUBLE_LOST_SYNC) - 1, all = (1u << SIM_TROUBLE_KINDS) - 1;
+
+    config->fault_per_mille = (uint32_t)PICK(rng, 10, 30, 100);
+    config->fault_kinds = (uint32_t)sim_rng_next(rng) & (sim_rng_chance(rng, 500) ? honest : all);
+    if (config->fault_kinds == 0)
+        config->fault_kinds = honest;
+}
+
+static void
+make_plain(struct sim_config *config, unsigned plain)
+{
+    struct sim_disk_settings *disk = &config->disk;
+
+    if ((plain & SIM_PLAIN_DISK) != 0)
+        disk->short_per_mille = disk->again_per_mille = disk->stall_per_mille = disk->torn_per_mille = 0;
+    if ((plain & SIM_PLAIN_CLIENTS) != 0) {
+        config->clients = 1;
+        config->unaligned = false;
+    }
+}
+
+void
+sim_config_draw(struct sim_config *config, const struct sim_plan *plan)
+{
+    struct sim_rng rng = sim_rng_make(plan->seed, 4);
 
     *config = (struct sim_config){.option_count = 0};
     draw_disk(config, &rng);
     draw_universe(config, &rng);
     draw_weights(config, &rng);
-    config->ops_per_life = (uint32_t)PICK(&rng, 30, 100, 300);
-    config->crash_per_mille = (uint32_t)PICK(&rng, 0, 500, 900, 1000);
+    draw_trouble(config, &rng);
+    config->ops_per_life = (uint32_t)PICK(&rng, 15, 40, 100);
+    config->crash_per_mille = (uint32_t)PICK(&rng, 0, 10, 30, 100);
+    config->crash_open_per_mille = (uint32_t)PICK(&rng, 0, 200, 500);
     config->power_per_mille = (uint32_t)PICK(&rng, 0, 500, 1000);
-    config->crash_span = PICK(&rng, 50, 500, 5000);
+    config->crash_span = PICK(&rng, 10, 50, 500);
+    if (plan->trouble == SIM_TROUBLE_NTH)
+        config->crash_per_mille = config->crash_open_per_mille = 0;
     set(config, "capacity", config->capacity);
-    set(config, "segment_bytes", PICK(&rng, 64 * KIB, 128 * KIB, 256 * KIB));
+    set(config, "segment_bytes", PICK(&rng, 64 * KIB, 64 * KIB, 128 * KIB));
     set_text(config, "background", "off");
     set_text(config, "create", "on");
     sim_config_redraw(config, &rng);
+    make_plain(config, plan->plain);
 }

@@ -308,6 +308,10 @@ sim_fault_match(struct sim_disk *disk, enum sim_op op, const char *name)
         if (fault->matched <= fault->skip || (fault->count > 0 && fault->matched > fault->skip + fault->count))
             continue;
         disk->faults_hit++;
+        if (fault->kind == SIM_FAULT_ERROR) {
+            disk->hits.errors[__builtin_ctz(op)]++;
+            disk->hits.sticky += fault->count == 0;
+        }
         sim_log("  fault %d on op %#x %s", fault->kind, (unsigned)op, name);
         return fault;
     }
@@ -332,6 +336,7 @@ sim_disk_flip(struct sim_disk *disk, const char *glob, struct sim_rng *rng)
         inode->current.data[at] ^= mask;
         if (at < inode->durable.size)
             inode->durable.data[at] ^= mask;
+        disk->hits.flips++;
         sim_log("  flip a bit of %s at %zu", entry->name, at);
         return true;
     }

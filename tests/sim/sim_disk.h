@@ -8,7 +8,8 @@
  *  - a sector that was not being written keeps its bytes (power-safe overwrite); one that was may hold old, new or garbage bytes;
  *  - file lengths reach the platter in order (a journal), independently of the data; directory operations in any order;
  *  - a rename is old or new, never both, never neither; sync makes data and length durable, not the directory entry.
- * The disk outlives the env of one "process" (sim_env.h). Everything follows from the seed. Not thread-safe.
+ * The disk outlives the env of one "process" (sim_env.h). Everything follows from the seed. Not thread-safe: with several threads, one at a
+ * time is in here, and they change places only in `idle`.
  */
 #ifndef VARVE_SIM_DISK_H
 #define VARVE_SIM_DISK_H
@@ -65,6 +66,7 @@ struct sim_disk_settings {
     uint32_t again_per_mille; /* transfers that give -EINTR or -EAGAIN and move nothing */
     uint32_t torn_per_mille;  /* at a power failure, of unsynced writes: torn; the rest whole or lost, half and half */
     uint32_t garbage_per_mille; /* of torn writes: with a sector of garbage */
+    uint32_t stall_per_mille;   /* transfers that complete long after those submitted with them */
 };
 
 enum sim_crash_mode {
@@ -122,11 +124,26 @@ struct sim_dir {
 
 struct sim_queue;
 
+/* What went wrong, each counted where it had an effect. */
+struct sim_hits {
+    uint64_t errors[16]; /* of SIM_FAULT_ERROR, by the bit number of the sim_op */
+    uint64_t sticky;     /* of these, by faults that last for ever */
+    uint64_t no_space;   /* the file system was full */
+    uint64_t shorts, agains, stalls;
+    uint64_t lost_syncs, misdirected, lost_writes, flips;
+};
+
 struct sim_disk {
     struct env env; /* first: see sim_env.h */
     struct sim_disk_settings settings;
     struct sim_rng rng;
     uint64_t now_ns;
+    /*
+     * With several threads: one that waits for the device lets others run. True: none can. Until then, operations of every queue may stay in
+     * flight. NULL: one thread, and nothing happens but in its own wait().
+     */
+    bool (*idle)(void);
+    uint64_t device_steps; /* sim_disk_step() calls, ever */
 
     struct sim_dir current, durable;
     struct sim_dir_op *dir_ops;
@@ -138,6 +155,7 @@ struct sim_disk {
     struct sim_fault faults[SIM_FAULTS_MAX];
     size_t fault_count;
     uint64_t faults_hit;
+    struct sim_hits hits;
 
     uint64_t changes;  /* operations that changed state, ever: the crash points */
     uint64_t crash_at; /* the change with this number stops the world; 0: none */
@@ -155,6 +173,9 @@ void sim_disk_destroy(struct sim_disk *disk);
 
 /* The env of the next process; its destroy() does nothing, the disk stays. One at a time. */
 struct env *sim_disk_env(struct sim_disk *disk);
+
+/* With `idle`: the device may carry out one operation, of any queue. Its owner hears of it in its next wait(). */
+void sim_disk_step(struct sim_disk *disk);
 
 /* Let time pass. */
 void sim_disk_advance(struct sim_disk *disk, uint64_t ns);

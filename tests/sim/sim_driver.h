@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sim_driver.h - one simulated run: a store on a simulated disk, several clients that call it, background steps between their calls,
- * crashes, and the oracle that judges every answer. Everything follows from the seed. Part by part: sim_config.c draws what kind of run it
- * is, sim_ops.c and sim_reads.c make the calls, sim_verify.c looks at a whole store, sim_life.c opens, crashes and closes.
+ * crashes, and the oracle that judges every answer. Everything follows from the seed. Each call
+ * draws from a stream of its own, derived from the seed and its number, so that leaving one out does not disturb the others. Part by part:
+ * sim_config.c draws what kind of run it is, sim_faults.c what goes wrong, sim_ops.c and sim_reads.c make the calls, sim_verify.c looks at a
+ * whole store, sim_life.c opens, crashes and closes, sim_events.c counts, sim_shrink.c makes a failing run small.
  */
 #ifndef VARVE_SIM_DRIVER_H
 #define VARVE_SIM_DRIVER_H
 
 #include "oracle.h"
 #include "sim_disk.h"
+#include "sim_events.h"
+#include "store/store.h"
 
 #define SIM_NAMESPACES_MAX 4
 #define SIM_CLIENTS_MAX    6
 #define SIM_OPTIONS_MAX    20
+#define SIM_STATS_MAX      256
 
 enum sim_call {
     SIM_CALL_PUT,
@@ -28,6 +33,7 @@ enum sim_call {
     SIM_CALL_CHECK,
     SIM_CALL_TICK,
     SIM_CALL_FILL,
+    SIM_CALL_HUGE,
     SIM_CALLS,
 };
 
@@ -47,9 +53,12 @@ struct sim_config {
     uint32_t batch_max;
     bool whole_batches; /* batches are as large as they can be, mostly */
     uint32_t ops_per_life;
-    uint32_t crash_per_mille; /* lives that end in a crash */
-    uint32_t power_per_mille; /* of crashes */
-    uint64_t crash_span;      /* the crash comes among so many changes of the disk */
+    uint32_t crash_per_mille;      /* calls in or after which the world stops */
+    uint32_t crash_open_per_mille; /* opens, and closes, in which it does */
+    uint32_t power_per_mille;      /* of crashes */
+    uint64_t crash_span;           /* the crash comes among so many changes of the disk */
+    uint32_t fault_per_mille;      /* calls before which something begins to go wrong */
+    uint32_t fault_kinds;          /* which of enum sim_trouble_kind, a bit each */
     uint64_t capacity;
     bool unaligned;
 };
@@ -61,6 +70,26 @@ enum sim_trouble {
     SIM_TROUBLE_NTH,    /* the nth operation of a kind fails, in the whole run; no crashes */
 };
 
+enum sim_trouble_kind {
+    SIM_TROUBLE_ERRORS,     /* operations fail, once or a few times */
+    SIM_TROUBLE_STICKY,     /* and never work again, in this life */
+    SIM_TROUBLE_MEMORY,     /* allocations */
+    SIM_TROUBLE_FULL,       /* the file system has little room, for a while */
+    SIM_TROUBLE_LOST_SYNC,  /* these are lies: the store may lose pages */
+    SIM_TROUBLE_LOST_WRITE, /**/
+    SIM_TROUBLE_MISDIRECT,  /**/
+    SIM_TROUBLE_FLIP,       /**/
+    SIM_TROUBLE_KINDS,
+};
+
+/* What a shrunk run goes without. */
+enum sim_plain {
+    SIM_PLAIN_DISK = 1,    /* no short, refused or stalled transfers, no torn writes */
+    SIM_PLAIN_CLIENTS = 2, /* one client, aligned buffers */
+    SIM_PLAIN_FAULTS = 4,  /* no faults at opens */
+    SIM_PLAINS = 3,        /* how many there are */
+};
+
 /* A run. */
 struct sim_plan {
     uint64_t seed;
@@ -68,16 +97,20 @@ struct sim_plan {
     enum sim_trouble trouble;
     enum sim_op nth_op; /* of SIM_TROUBLE_NTH */
     uint64_t nth;
+    unsigned plain;        /* of enum sim_plain */
+    const uint8_t *wanted; /* ops: whether that call is made; NULL: all are */
+};
+
+/* What a crash interrupts. */
+enum sim_phase {
+    SIM_PHASE_OPEN,
+    SIM_PHASE_CALLS,
+    SIM_PHASE_CLOSE,
 };
 
 /* Where a client is in its conversation. */
 struct sim_client {
     uint32_t ns, chain, depth;
-};
-
-struct sim_totals {
-    uint64_t ops, lives, crashes, pages_put, pages_read, pages_verified, faults;
-    uint64_t drops, flushes, merges, recovered, torn; /* of the store: what the runs made it do */
 };
 
 struct sim {
@@ -89,12 +122,19 @@ struct sim {
     varve_store *store;
     varve_namespace *namespaces[SIM_NAMESPACES_MAX];
     struct sim_client clients[SIM_CLIENTS_MAX];
-    uint64_t dropped; /* segments, as last seen in this life */
-    bool faulty;      /* operations may fail in this life: no answer is also an answer */
+    uint64_t dropped;    /* segments, as last seen in this life */
+    uint64_t levels;     /* the most, in this life */
+    uint64_t rotation;   /* number of the manifest in force, as last seen in this life */
+    uint64_t fixed;      /* bytes of the directory that are neither segments nor runs, as the store counts them */
+    uint64_t used_limit; /* bytes that the directory may hold: the capacity, but for crashes */
+    uint64_t hits;       /* of faults, on disks that were wiped since */
+    enum sim_phase phase;
+    uint64_t stats[SIM_STATS_MAX]; /* the store's, after the last call */
+    bool faulty;                   /* operations may fail in this life: no answer is also an answer */
     struct sim_totals *totals;
 };
 
-void sim_config_draw(struct sim_config *config, uint64_t seed);
+void sim_config_draw(struct sim_config *config, const struct sim_plan *plan);
 /* The options that may differ from life to life are drawn again. */
 void sim_config_redraw(struct sim_config *config, struct sim_rng *rng);
 
@@ -111,6 +151,8 @@ void sim_get(struct sim *sim);
 void sim_probe(struct sim *sim);
 void sim_exists(struct sim *sim);
 void sim_touch(struct sim *sim);
+/* Pages too large to be stored. */
+void sim_huge(struct sim *sim);
 
 /* Pages a call names: a stretch of a chain, or a handful from anywhere. The caller frees both. */
 struct sim_pick {
@@ -127,23 +169,42 @@ void sim_pick_free(struct sim_pick *pick);
 /* How many of the pages must be, and may be, there. */
 void sim_count_bounds(const struct sim *sim, const struct sim_pick *pick, int64_t *least, int64_t *most);
 
-/* Read every page of the universe and compare it with the oracle. */
-void sim_verify_pages(struct sim *sim);
+/* Look for every page of the universe; read all of them, or only some, and compare the bytes. */
+void sim_verify_pages(struct sim *sim, bool read_all);
 /* Every page is iterated over once, and no other. */
 void sim_verify_iteration(struct sim *sim);
 /* varve_check() finds nothing. */
 void sim_verify_check(struct sim *sim);
+/* The directory holds what the manifest names, no more and no less, and the store counts its bytes right. No background work in progress. */
+void sim_verify_accounts(struct sim *sim);
 /* Read `count` pages into fresh buffers and judge each; small_per_mille of the buffers are too small. */
 void sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *numbers, size_t count, uint32_t small_per_mille);
+
+/* Are these pages there? Each answer is judged. */
+void sim_ask(struct sim *sim, uint32_t ns, const uint32_t *pages, const varve_id *ids, size_t count);
 
 /* A failure of the store that nothing explains: no fault was injected and the world goes on. */
 bool sim_excused(const struct sim *sim);
 void sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err);
 /* Tell the oracle about segments dropped since last asked. */
 void sim_note_drops(struct sim *sim);
-uint64_t sim_stat(struct sim *sim, const char *name);
+
+/* sim_faults.c: what may go wrong in this life, and before this call. */
+void sim_faults_of_life(struct sim *sim);
+void sim_faults_of_call(struct sim *sim);
+
+/* sim_events.c */
+#define SIM_COUNT(sim, event, n) ((void)((sim)->totals->counts[event] += (n)))
+void sim_count_life(struct sim *sim);
+void sim_count_disk(struct sim *sim);
+
+/* A counter of the open store, without the cost of all the others. */
+#define SIM_STAT(sim, name) atomic_load_explicit(&(sim)->store->counters.name, memory_order_relaxed)
 
 /* A whole run. Ends the process when it fails. Returns how often a fault hit. */
 uint64_t sim_run(const struct sim_plan *plan, struct sim_totals *totals);
+
+/* sim_shrink.c: a failing run made small, each try in a process of its own. Prints the command line. False: the run does not fail. */
+bool sim_shrink(const struct sim_plan *plan, void (*describe)(const struct sim_plan *plan, char *text, size_t size));
 
 #endif

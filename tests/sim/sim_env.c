@@ -57,7 +57,10 @@ sim_room(struct sim_disk *disk, const struct sim_inode *inode, uint64_t size)
 {
     if (disk->settings.size_bytes == 0 || size <= inode->current.size)
         return 0;
-    return sim_disk_used(disk) + (size - inode->current.size) > disk->settings.size_bytes ? -ENOSPC : 0;
+    if (sim_disk_used(disk) + (size - inode->current.size) <= disk->settings.size_bytes)
+        return 0;
+    disk->hits.no_space++;
+    return -ENOSPC;
 }
 
 void
@@ -241,8 +244,10 @@ sim_sync(struct env_file *base)
     sim_log("  sync %s = %d", file->name, fault == NULL ? 0 : -fault->error);
     if (fault != NULL) {
         /* Linux marks the pages clean: a later sync succeeds and saves nothing, while reads still show the bytes. */
-        if (fault->kind == SIM_FAULT_SYNC_LOST)
+        if (fault->kind == SIM_FAULT_SYNC_LOST) {
+            disk->hits.lost_syncs += file->inode->change_count > 0;
             sim_changes_clear(file->inode);
+        }
         return -fault->error;
     }
     sim_make_durable(file->inode);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The queues of the simulated disk. Nothing happens at submit; wait() completes operations in an order drawn from the seed, among
- * those the device sees. A read sees the bytes at that moment, a write is part of the current bytes from that moment on.
+ * those the device sees. A read sees the bytes at that moment, a write is part of the current bytes from that moment on. With several threads
+ * (disk->idle) the device also works while nobody waits, on all queues, and some operations stall.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,11 +13,20 @@
 
 #define IOV_COUNT_MAX 1024 /* IOV_MAX of Linux */
 
+#define STALL_STEPS_MAX 4000
+#define STALL_NS        30000000000u /* at most, where no steps are counted */
+
+struct sim_pending {
+    struct env_io *io;
+    uint64_t due; /* device step before which it does not complete */
+};
+
 struct sim_queue {
     struct env_queue base;
-    struct env_io **pending; /* in the order of submission */
+    struct sim_pending *pending; /* in the order of submission */
     size_t count, room;
-    struct sim_queue *next; /* of disk->queues */
+    struct env_io *completed; /* carried out, done() to run: a list, in any order */
+    struct sim_queue *next;   /* of disk->queues */
 };
 
 static struct sim_queue *
@@ -64,8 +74,8 @@ sim_queue_close(struct env_queue *base)
     struct sim_disk *disk = disk_of(base);
     struct sim_queue **link = &disk->queues;
 
-    if (queue->count > 0)
-        sim_violation(disk, "queue closed with %zu operations in flight", queue->count);
+    if (base->in_flight > 0)
+        sim_violation(disk, "queue closed with %u operations in flight", base->in_flight);
     while (*link != queue)
         link = &(*link)->next;
     *link = queue->next;
@@ -78,13 +88,17 @@ void
 sim_submit(struct env_queue *base, struct env_io *io)
 {
     struct sim_queue *queue = queue_of(base);
+    struct sim_disk *disk = disk_of(base);
+    uint64_t due = 0;
 
     assert(io->done != NULL && io->file != NULL);
     if (queue->count == queue->room) {
         queue->room = 2 * queue->room + 16;
         queue->pending = sim_realloc(queue->pending, queue->room * sizeof(*queue->pending));
     }
-    queue->pending[queue->count++] = io;
+    if (sim_rng_chance(&disk->rng, disk->settings.stall_per_mille))
+        due = disk->device_steps + sim_rng_log(&disk->rng, STALL_STEPS_MAX);
+    queue->pending[queue->count++] = (struct sim_pending){io, due};
     base->in_flight++;
 }
 
@@ -175,7 +189,7 @@ sim_queues_capture(struct sim_disk *disk)
 {
     for (struct sim_queue *queue = disk->queues; queue != NULL; queue = queue->next) {
         for (size_t i = 0; i < queue->count; i++)
-            capture(disk, queue->pending[i]);
+            capture(disk, queue->pending[i].io);
     }
 }
 
@@ -187,6 +201,7 @@ shorten(struct sim_disk *disk, const struct env_io *io, size_t size)
 
     if (size <= unit || !sim_rng_chance(&disk->rng, disk->settings.short_per_mille))
         return size;
+    disk->hits.shorts++;
     return sim_rng_between(&disk->rng, 1, (size - 1) / unit) * unit;
 }
 
@@ -221,10 +236,14 @@ do_write(struct sim_disk *disk, const struct env_io *io, const struct sim_fault 
     rc = sim_room(disk, file->inode, offset + size);
     if (rc < 0)
         return rc;
-    if (fault != NULL && fault->kind == SIM_FAULT_LOST_WRITE)
+    if (fault != NULL && fault->kind == SIM_FAULT_LOST_WRITE) {
+        disk->hits.lost_writes++;
         return (int64_t)size;
-    if (fault != NULL && fault->kind == SIM_FAULT_MISDIRECT && file->inode->current.size > size)
+    }
+    if (fault != NULL && fault->kind == SIM_FAULT_MISDIRECT && file->inode->current.size > size) {
         offset = sim_rng_below(&disk->rng, (file->inode->current.size - size) / 512 + 1) * 512;
+        disk->hits.misdirected += offset != io->offset;
+    }
     data = gather(io, size);
     sim_change_add(file->inode, offset, data, size);
     sim_bytes_write(&file->inode->current, offset, data, size);
@@ -244,27 +263,101 @@ perform(struct sim_disk *disk, const struct env_io *io)
     if (!io_valid(disk, io))
         return -EINVAL;
     disk->now_ns += sim_rng_between(&disk->rng, 5000, 100000);
-    if (sim_rng_chance(&disk->rng, disk->settings.again_per_mille))
+    if (sim_rng_chance(&disk->rng, disk->settings.again_per_mille)) {
+        disk->hits.agains++;
         return sim_rng_chance(&disk->rng, 500) ? -EINTR : -EAGAIN;
+    }
     fault = sim_fault_match(disk, op, file_of(io)->name);
     if (fault != NULL && fault->kind == SIM_FAULT_ERROR)
         return -fault->error;
     return op == SIM_OP_WRITE ? do_write(disk, io, fault) : do_read(disk, io);
 }
 
+/* Operations at the front of the queue that the device sees. */
+static size_t
+window_of(const struct sim_queue *queue)
+{
+    return queue->count < queue->base.depth ? queue->count : queue->base.depth;
+}
+
+/* Carry out the operation at `at`. */
 static void
-complete_one(struct sim_queue *queue)
+complete(struct sim_queue *queue, size_t at)
 {
     struct sim_disk *disk = disk_of(&queue->base);
-    size_t window = queue->count < queue->base.depth ? queue->count : queue->base.depth;
-    size_t at = sim_rng_below(&disk->rng, window);
-    struct env_io *io = queue->pending[at];
+    struct env_io *io = queue->pending[at].io;
 
+    disk->hits.stalls += queue->pending[at].due > 0;
     memmove(queue->pending + at, queue->pending + at + 1, (queue->count - at - 1) * sizeof(*queue->pending));
     queue->count--;
     io->result = perform(disk, io);
     sim_log("  %s %s %zu at %llu = %lld", io->op == ENV_OP_WRITE ? "write" : "read", file_of(io)->name, io_bytes(io),
             (unsigned long long)io->offset, (long long)io->result);
+    io->next = queue->completed;
+    queue->completed = io;
+}
+
+/* Carry out any operation that is not stalled; false: there is none. */
+static bool
+complete_due(struct sim_queue *queue)
+{
+    struct sim_disk *disk = disk_of(&queue->base);
+    size_t window = window_of(queue), start = window == 0 ? 0 : sim_rng_below(&disk->rng, window);
+
+    for (size_t i = 0; i < window; i++) {
+        size_t at = (start + i) % window;
+
+        if (queue->pending[at].due <= disk->device_steps || disk->stopped) {
+            complete(queue, at);
+            return true;
+        }
+    }
+    return false;
+}
+
+void
+sim_disk_step(struct sim_disk *disk)
+{
+    size_t skip;
+
+    disk->device_steps++;
+    if (disk->queues_open == 0)
+        return;
+    skip = sim_rng_below(&disk->rng, disk->queues_open);
+    for (struct sim_queue *queue = disk->queues; queue != NULL; queue = queue->next) {
+        if (skip-- == 0) {
+            (void)complete_due(queue);
+            return;
+        }
+    }
+}
+
+/* Something of the queue is completed on return. */
+static void
+await(struct sim_queue *queue)
+{
+    struct sim_disk *disk = disk_of(&queue->base);
+
+    while (queue->completed == NULL) {
+        bool alone = disk->idle == NULL || disk->idle();
+
+        if (!alone) {
+            sim_disk_step(disk);
+        } else if (queue->completed == NULL && !complete_due(queue)) { /* only stalled ones are left: time passes */
+            disk->now_ns += sim_rng_between(&disk->rng, STALL_NS / 10, STALL_NS);
+            complete(queue, sim_rng_below(&disk->rng, window_of(queue)));
+        }
+    }
+}
+
+/* The device finished some operation of the queue: tell its owner, which may submit more. */
+static void
+reap_one(struct sim_queue *queue)
+{
+    struct env_io *io = queue->completed;
+
+    queue->completed = io->next;
+    io->next = NULL;
     queue->base.in_flight--;
     io->done(io);
 }
@@ -277,10 +370,13 @@ sim_wait(struct env_queue *base, uint32_t at_least)
     uint32_t done = 0;
 
     (void)sim_alive(disk);
-    if (at_least > queue->count)
-        sim_violation(disk, "wait for %u operations, %zu in flight", at_least, queue->count);
-    while (queue->count > 0 && (done < at_least || sim_rng_chance(&disk->rng, 300))) {
-        complete_one(queue);
+    if (at_least > base->in_flight)
+        sim_violation(disk, "wait for %u operations, %u in flight", at_least, base->in_flight);
+    while (base->in_flight > 0 && (done < at_least || sim_rng_chance(&disk->rng, 300))) {
+        if (done >= at_least && disk->idle != NULL && queue->completed == NULL)
+            return;
+        await(queue);
+        reap_one(queue);
         done++;
     }
 }

@@ -3,13 +3,28 @@
  * The lives of a store: open it, look at everything, call it for a while, and close it, kill it or cut the power, at a change of the disk drawn
  * from the seed: in the middle of a call, of recovery, or of a close. Then again, on what is left.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "sim_driver.h"
 #include "sim_log.h"
-#include "store/store.h"
+
+#define RECOVERY_BYTES 65536 /* of manifests, before a recovery counts what is there */
+
+/* Streams of random numbers, one for each part of a run: the part's number is the call's that it begins with. */
+enum stream {
+    STREAM_LIFE = 0x10,
+    STREAM_LOOK,
+    STREAM_CALL,
+    STREAM_END,
+};
+
+static void
+begin_stream(struct sim *sim, enum stream stream, uint64_t number)
+{
+    sim->rng = sim_rng_make(sim->plan.seed, (uint64_t)stream << 32 | number);
+    sim->disk->rng = sim_rng_make(sim->config.disk.seed, (uint64_t)stream << 32 | number);
+}
 
 bool
 sim_excused(const struct sim *sim)
@@ -29,19 +44,6 @@ sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err
         sim_fail("%s: %" PRId64 ", but the error says %d \"%s\"", call, rc, err->code, err->message);
 }
 
-uint64_t
-sim_stat(struct sim *sim, const char *name)
-{
-    uint64_t values[256];
-    size_t count = varve_stats_get(sim->store, values, 256);
-
-    for (size_t i = 0; i < count && i < 256; i++) {
-        if (strcmp(varve_stat_describe(i)->name, name) == 0)
-            return values[i];
-    }
-    sim_fail("no statistic %s", name);
-}
-
 /* Without need the store drops only what nobody can ask for any more. */
 static bool
 space_was_short(const struct sim *sim)
@@ -49,18 +51,40 @@ space_was_short(const struct sim *sim)
     return sim->disk->used_max > sim->config.capacity / 2;
 }
 
+/* A full file system, too, makes it drop segments. */
+static bool
+may_drop(const struct sim *sim)
+{
+    return space_was_short(sim) || sim->faulty;
+}
+
 void
 sim_note_drops(struct sim *sim)
 {
-    uint64_t dropped = sim_stat(sim, "segments_dropped");
+    uint64_t dropped = SIM_STAT(sim, segments_dropped);
 
     if (dropped == sim->dropped)
         return;
     sim_log("  %" PRIu64 " segments dropped", dropped - sim->dropped);
-    sim->totals->drops += dropped - sim->dropped;
     sim->dropped = dropped;
-    if (space_was_short(sim) || sim->faulty) /* a full file system, too, makes it drop segments */
+    if (may_drop(sim))
         oracle_dropped(sim->oracle);
+}
+
+/* What shows only while it lasts. */
+static void
+note_shape(struct sim *sim)
+{
+    struct index_stats stats;
+    uint64_t manifest = manifest_number(sim->store->manifest);
+
+    index_stats_get(sim->store->index, &stats);
+    if (stats.levels > sim->levels)
+        sim->levels = stats.levels;
+    SIM_COUNT(sim, SIM_EVENT_ROTATIONS, sim->rotation != 0 && manifest != sim->rotation);
+    sim->rotation = manifest;
+    if (!sim->disk->stopped) /* what fails because the world has stopped counts for nothing */
+        (void)varve_stats_get(sim->store, sim->stats, SIM_STATS_MAX);
 }
 
 static void
@@ -73,59 +97,6 @@ require_no_leaks(const struct sim *sim, const char *when)
                  disk->queues_open, disk->allocations);
     if (disk->violations > 0)
         sim_fail("the rules of the env were broken");
-}
-
-/* Random trouble for one life. Devices that say what fails cost no page that was stored; others may cost any. */
-static void
-add_faults(struct sim *sim)
-{
-    static const int errors[] = {EIO, ENOSPC, EIO};
-    static const unsigned ops[] = {SIM_OP_READ,   SIM_OP_WRITE,    SIM_OP_WRITE,       SIM_OP_SYNC,   SIM_OP_CREATE,
-                                   SIM_OP_UNLINK, SIM_OP_SYNC_DIR, SIM_OP_PREALLOCATE, SIM_OP_RENAME, SIM_OP_ALLOC};
-    static const char *const globs[] = {NULL, NULL, "*.seg", "*.run", "*.manifest", "CURRENT*"};
-    bool honest = sim_rng_chance(&sim->rng, 500);
-
-    for (uint64_t count = sim_rng_below(&sim->rng, 4); count > 0; count--) {
-        struct sim_fault fault = {.ops = ops[sim_rng_below(&sim->rng, sizeof(ops) / sizeof(ops[0]))],
-                                  .glob = globs[sim_rng_below(&sim->rng, sizeof(globs) / sizeof(globs[0]))],
-                                  .kind = SIM_FAULT_ERROR,
-                                  .error = errors[sim_rng_below(&sim->rng, 3)],
-                                  .skip = sim_rng_log(&sim->rng, 2000) - 1,
-                                  .count = sim_rng_below(&sim->rng, 4)};
-
-        if (fault.ops == SIM_OP_WRITE && !honest)
-            fault.kind = sim_rng_chance(&sim->rng, 500) ? SIM_FAULT_MISDIRECT : SIM_FAULT_LOST_WRITE;
-        if (fault.ops == SIM_OP_SYNC && !honest)
-            fault.kind = SIM_FAULT_SYNC_LOST;
-        if (fault.ops == SIM_OP_ALLOC) {
-            fault.glob = NULL;
-            fault.error = ENOMEM;
-        }
-        sim_disk_fault_add(sim->disk, &fault);
-        sim->faulty = true;
-    }
-    if (honest)
-        return;
-    for (uint64_t flips = sim_rng_log(&sim->rng, 8); flips > 0; flips--)
-        (void)sim_disk_flip(sim->disk, sim_rng_chance(&sim->rng, 500) ? "*" : "*.seg", &sim->rng);
-    sim->oracle->lenient = true;
-}
-
-static void
-add_trouble(struct sim *sim)
-{
-    struct sim_fault fault = {
-        .ops = sim->plan.nth_op, .kind = SIM_FAULT_ERROR, .error = EIO, .skip = sim->plan.nth - 1, .count = 1};
-
-    sim->faulty = false;
-    if (sim->plan.trouble == SIM_TROUBLE_RANDOM) {
-        sim_disk_faults_clear(sim->disk);
-        add_faults(sim);
-    } else if (sim->plan.trouble == SIM_TROUBLE_NTH) {
-        if (sim->disk->fault_count == 0)
-            sim_disk_fault_add(sim->disk, &fault);
-        sim->faulty = true;
-    }
 }
 
 static varve_options *
@@ -146,22 +117,78 @@ options_make(const struct sim *sim)
     return options;
 }
 
+/* The store says that its own files are damaged, as it may once a device has lied: begin with an empty disk. */
+static void
+wipe(struct sim *sim, uint64_t number)
+{
+    struct sim_disk_settings settings = sim->config.disk;
+
+    sim_log("wipe");
+    sim_count_disk(sim);
+    sim->hits += sim->disk->faults_hit;
+    SIM_COUNT(sim, SIM_EVENT_WIPED, 1);
+    oracle_destroy(sim->oracle);
+    sim_disk_destroy(sim->disk);
+    settings.seed = sim_rng_make(settings.seed, number).state;
+    sim->disk = sim_disk_create(&settings);
+    sim->oracle = oracle_create(&sim->config.oracle);
+    sim->oracle->failing = sim->plan.trouble != SIM_TROUBLE_NONE;
+}
+
+/* Faults so far that an open may pass over. */
+struct passed_over {
+    uint64_t unread; /* of reads and opens */
+    uint64_t memory;
+};
+
+static struct passed_over
+passed_over(const struct sim *sim)
+{
+    const uint64_t *errors = sim->disk->hits.errors;
+
+    return (struct passed_over){errors[__builtin_ctz(SIM_OP_READ)] + errors[__builtin_ctz(SIM_OP_OPEN)],
+                                errors[__builtin_ctz(SIM_OP_ALLOC)]};
+}
+
+/*
+ * What an open that met such faults, or found a run damaged, may have cost for good: pages that may be torn and cannot be looked at are left
+ * out; and an index that is built anew from the log alone lists torn pages, and those of failed puts, again.
+ */
+static void
+note_recovery(struct sim *sim, const struct passed_over *before)
+{
+    struct passed_over now = passed_over(sim);
+
+    if (now.unread > before->unread || now.memory > before->memory)
+        oracle_dropped(sim->oracle);
+    if (sim->store == NULL ? now.unread > before->unread : SIM_STAT(sim, recovered_runs_lost) > 0)
+        sim->oracle->lenient = true;
+}
+
 /* False: the world stopped, or a fault kept the store shut. */
 static bool
-life_open(struct sim *sim)
+life_open(struct sim *sim, uint64_t number)
 {
     varve_options *options = options_make(sim);
+    struct passed_over before = passed_over(sim);
     varve_error err = {0};
     int rc;
 
     sim_log("open");
-    sim->dropped = 0;
+    sim->dropped = sim->levels = sim->rotation = sim->fixed = 0;
+    memset(sim->stats, 0, sizeof(sim->stats));
     rc = store_open(sim_disk_env(sim->disk), options, &sim->store, &err);
     varve_options_destroy(options);
-    if (rc < 0) {
+    if (rc < 0)
         sim->store = NULL;
+    note_recovery(sim, &before);
+    if (rc < 0) {
         sim_expect(sim, rc, "store_open", &err);
         require_no_leaks(sim, "store_open failed");
+        SIM_COUNT(sim, SIM_EVENT_OPENS_REFUSED, !sim->disk->stopped);
+        if (!sim->disk->stopped && sim->oracle->lenient &&
+            (rc == VARVE_E_CORRUPT || rc == VARVE_E_VERSION || rc == VARVE_E_NOSTORE))
+            wipe(sim, number);
         return false;
     }
     sim_note_drops(sim);
@@ -176,37 +203,34 @@ life_open(struct sim *sim)
     return true;
 }
 
-/* What the life made the store do: runs that make it do nothing test nothing. */
-static void
-count_work(struct sim *sim)
-{
-    sim->totals->flushes += sim_stat(sim, "index_flushes");
-    sim->totals->merges += sim_stat(sim, "index_merges");
-    sim->totals->recovered += sim_stat(sim, "recovered_pages");
-    sim->totals->torn += sim_stat(sim, "recovered_torn_pages");
-}
-
 /* The process, or the machine, goes down. */
 static void
 life_crash(struct sim *sim)
 {
     enum sim_crash_mode mode =
         sim_rng_chance(&sim->rng, sim->config.power_per_mille) ? SIM_CRASH_POWER : SIM_CRASH_KILL;
+    uint64_t used;
 
     sim_disk_stop(sim->disk);
+    SIM_COUNT(sim, mode == SIM_CRASH_POWER ? SIM_EVENT_POWER_CUTS : SIM_EVENT_KILLS, 1);
+    SIM_COUNT(sim, SIM_EVENT_OPEN_CRASHES, sim->phase == SIM_PHASE_OPEN);
+    SIM_COUNT(sim, SIM_EVENT_CLOSE_CRASHES, sim->phase == SIM_PHASE_CLOSE);
     if (sim->store != NULL) {
         sim_note_drops(sim);
-        count_work(sim);
+        sim_count_life(sim);
         store_abandon(sim->store);
         sim->store = NULL;
     }
     require_no_leaks(sim, "store_abandon");
     /* A segment may have been dropped by a call that did not live to count it. */
-    if (space_was_short(sim))
+    if (may_drop(sim))
         oracle_dropped(sim->oracle);
     sim_disk_crash(sim->disk, mode, sim_rng_next(&sim->rng));
+    /* An unlink that was lost brings a file back beside the one that took its place: more than any store allowed. */
+    used = sim_disk_used(sim->disk) + RECOVERY_BYTES;
+    if (mode == SIM_CRASH_POWER && used > sim->used_limit)
+        sim->used_limit = used;
     oracle_crash(sim->oracle, mode);
-    sim->totals->crashes++;
 }
 
 static void
@@ -217,22 +241,24 @@ life_close(struct sim *sim)
     int rc;
 
     sim_log("close");
+    sim->phase = SIM_PHASE_CLOSE;
     sim_note_drops(sim);
-    count_work(sim);
+    sim_count_life(sim);
     rc = varve_close(sim->store, &err);
     sim->store = NULL;
     sim_expect(sim, rc, "varve_close", &err);
     if (rc == VARVE_OK)
         oracle_sync(sim->oracle);
     else
-        oracle_crash(sim->oracle, SIM_CRASH_KILL);            /* calls that failed before may have an effect now */
-    if (space_was_short(sim) && sim->disk->unlinks > unlinks) /* what a close drops, nobody is left to count */
+        oracle_crash(sim->oracle, SIM_CRASH_KILL);     /* calls that failed before may have an effect now */
+    if (may_drop(sim) && sim->disk->unlinks > unlinks) /* what a close drops, nobody is left to count */
         oracle_dropped(sim->oracle);
     require_no_leaks(sim, "varve_close");
 }
 
+/* The call with this number, perhaps with the end of the world in it, or in one of those behind it. */
 static void
-one_call(struct sim *sim)
+one_call(struct sim *sim, uint64_t number)
 {
     static void (*const calls[SIM_CALLS])(struct sim *) = {
         [SIM_CALL_PUT] = sim_put,
@@ -248,94 +274,134 @@ one_call(struct sim *sim)
         [SIM_CALL_CHECK] = sim_verify_check,
         [SIM_CALL_TICK] = sim_tick,
         [SIM_CALL_FILL] = sim_fill,
+        [SIM_CALL_HUGE] = sim_huge,
     };
     uint32_t total = 0, call = 0;
     uint64_t at;
 
+    begin_stream(sim, STREAM_CALL, number);
+    if (sim_rng_chance(&sim->rng, sim->config.crash_per_mille))
+        sim_disk_crash_after(sim->disk, sim_rng_log(&sim->rng, sim->config.crash_span));
+    sim_faults_of_call(sim);
     for (size_t i = 0; i < SIM_CALLS; i++)
         total += sim->config.weights[i];
     at = sim_rng_below(&sim->rng, total);
     while (at >= sim->config.weights[call])
         at -= sim->config.weights[call++];
+    sim_log("call %" PRIu64, number);
     calls[call](sim);
     sim_note_drops(sim);
+    note_shape(sim);
     sim_disk_advance(sim->disk, sim_rng_log(&sim->rng, 2000000000));
-    sim->totals->ops++;
+    SIM_COUNT(sim, SIM_EVENT_CALLS, 1);
 }
 
 static void
 require_capacity(const struct sim *sim)
 {
-    if (sim->disk->used_max > sim->config.capacity)
+    if (sim->disk->used_max > sim->used_limit)
         sim_fail("%" PRIu64 " bytes on disk, over the capacity of %" PRIu64, sim->disk->used_max, sim->config.capacity);
 }
 
 static void
-life_look(struct sim *sim)
+life_look(struct sim *sim, uint64_t number, bool last)
 {
-    sim_verify_pages(sim);
-    if (sim_rng_chance(&sim->rng, 300))
+    begin_stream(sim, STREAM_LOOK, number);
+    sim->phase = SIM_PHASE_CALLS;
+    note_shape(sim);
+    sim_verify_accounts(sim);
+    sim_verify_pages(sim, sim_rng_chance(&sim->rng, last ? 500 : 50));
+    if (sim_rng_chance(&sim->rng, last ? 500 : 100))
         sim_verify_iteration(sim);
-    sim_verify_check(sim);
+    if (sim_rng_chance(&sim->rng, last ? 1000 : 300))
+        sim_verify_check(sim);
     sim_note_drops(sim);
 }
 
-/* One life of at most `ops` calls; returns how many there were. `last`: nothing goes wrong any more. */
-static uint64_t
-life_run(struct sim *sim, uint64_t ops, bool last)
+static void
+life_end(struct sim *sim, uint64_t number, bool last)
 {
-    bool crash = !last && sim_rng_chance(&sim->rng, sim->config.crash_per_mille);
-    uint64_t done = 0;
+    begin_stream(sim, STREAM_END, number);
+    if (sim->store != NULL && !sim->disk->stopped) {
+        bool crash = !last && sim_rng_chance(&sim->rng, sim->config.crash_open_per_mille);
 
-    sim->totals->lives++;
-    sim_config_redraw(&sim->config, &sim->rng);
-    if (crash)
-        sim_disk_crash_after(sim->disk, sim_rng_log(&sim->rng, sim->config.crash_span));
-    sim->faulty = false;
-    sim_log("life %" PRIu64, sim->totals->lives);
-    if (last)
-        sim_disk_faults_clear(sim->disk);
-    else
-        add_trouble(sim);
-    sim->oracle->in_doubt = sim->faulty;
-    if (life_open(sim)) {
-        life_look(sim);
-        while (done < ops && !sim->disk->stopped) {
-            one_call(sim);
-            done++;
-            require_capacity(sim);
-        }
-        if (!sim->disk->stopped && !(crash && sim_rng_chance(&sim->rng, 500)))
+        if (crash)
+            sim_disk_crash_after(sim->disk, sim_rng_log(&sim->rng, sim->config.crash_span));
+        if (!crash || sim_rng_chance(&sim->rng, 700))
             life_close(sim);
     }
     if (sim->store != NULL || sim->disk->stopped)
         life_crash(sim);
     sim_disk_crash_after(sim->disk, 0);
-    return done + 1;
+}
+
+/* One life, of calls from `first` on, but not `end`; returns the number of the next call. `last`: nothing goes wrong any more. */
+static uint64_t
+life_run(struct sim *sim, uint64_t first, uint64_t end, bool last)
+{
+    uint64_t number = first;
+
+    SIM_COUNT(sim, SIM_EVENT_LIVES, 1);
+    sim_log("life %" PRIu64, first);
+    begin_stream(sim, STREAM_LIFE, first);
+    sim_config_redraw(&sim->config, &sim->rng);
+    if (sim->plan.trouble != SIM_TROUBLE_NTH || last)
+        sim_disk_faults_clear(sim->disk);
+    sim->disk->settings.size_bytes = 0;
+    sim->phase = SIM_PHASE_OPEN;
+    sim->faulty = sim->oracle->in_doubt = false;
+    if (!last && sim_rng_chance(&sim->rng, sim->config.crash_open_per_mille))
+        sim_disk_crash_after(sim->disk, sim_rng_log(&sim->rng, sim->config.crash_span));
+    if (!last)
+        sim_faults_of_life(sim);
+    if (life_open(sim, first)) {
+        life_look(sim, first, last);
+        for (; number < end && !sim->disk->stopped; number++) {
+            if (sim->plan.wanted != NULL && !sim->plan.wanted[number])
+                continue;
+            one_call(sim, number);
+            require_capacity(sim);
+        }
+    }
+    if (number == first)
+        number++; /* crashed before its first call: the next life must differ */
+    life_end(sim, number, last);
+    return number;
+}
+
+static bool
+any_wanted(const struct sim_plan *plan, uint64_t number, uint64_t end)
+{
+    while (plan->wanted != NULL && number < end && !plan->wanted[number])
+        number++;
+    return number < end;
 }
 
 uint64_t
 sim_run(const struct sim_plan *plan, struct sim_totals *totals)
 {
-    struct sim sim = {.plan = *plan, .totals = totals, .rng = sim_rng_make(plan->seed, 5)};
-    uint64_t hits;
+    struct sim sim = {.plan = *plan, .totals = totals};
+    uint64_t number, hits;
 
-    sim_config_draw(&sim.config, plan->seed);
-    if (plan->trouble == SIM_TROUBLE_NTH)
-        sim.config.crash_per_mille = 0;
+    sim_config_draw(&sim.config, plan);
+    sim.used_limit = sim.config.capacity;
     sim.disk = sim_disk_create(&sim.config.disk);
     sim.oracle = oracle_create(&sim.config.oracle);
+    sim.oracle->failing = plan->trouble != SIM_TROUBLE_NONE;
     sim_log("seed %#" PRIx64 ": %" PRIu32 " namespaces, %" PRIu32 " chains of %" PRIu32 ", sizes %d up to %" PRIu32,
             plan->seed, sim.config.oracle.namespaces, sim.config.oracle.chains, sim.config.oracle.chain_pages,
             (int)sim.config.oracle.sizes, sim.config.oracle.size_max);
-    for (uint64_t done = 0; done < plan->ops;) {
-        uint64_t left = plan->ops - done;
+    for (number = 0; number < plan->ops;) {
+        /* Lives end at the same calls, whatever is left out. */
+        uint64_t end = (number / sim.config.ops_per_life + 1) * sim.config.ops_per_life;
 
-        done += life_run(&sim, sim.config.ops_per_life < left ? sim.config.ops_per_life : left, false);
+        end = end < plan->ops ? end : plan->ops;
+        number = any_wanted(plan, number, end) ? life_run(&sim, number, end, false) : end;
     }
-    (void)life_run(&sim, 0, true);
-    hits = sim.disk->faults_hit;
-    totals->faults += hits;
+    (void)life_run(&sim, plan->ops, plan->ops, true);
+    sim_count_disk(&sim);
+    hits = sim.hits + sim.disk->faults_hit;
+    totals->runs++;
     oracle_destroy(sim.oracle);
     sim_disk_destroy(sim.disk);
     return hits;

@@ -12,12 +12,13 @@
 
 #define LOG_LINES      200
 #define LOG_LINE_BYTES 160
+#define REPRO_BYTES    4096 /* a shrunk run lists its calls */
 
 static struct {
     char lines[LOG_LINES][LOG_LINE_BYTES];
     size_t count; /* ever logged */
     bool verbose;
-    char repro[LOG_LINE_BYTES];
+    char repro[REPRO_BYTES];
 } ring;
 
 void

@@ -2,6 +2,7 @@
 /* sim: run the store on the simulated disk, seed by seed. The first failure ends the process, with the line that repeats it. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,26 +10,32 @@
 #include "sim_driver.h"
 #include "sim_log.h"
 
-#define OPS_DEFAULT     300
+#define OPS_DEFAULT     80
 #define SECONDS_A_RUN   120 /* far more than any run takes */
 #define SEED_LINE_BYTES 256
+#define REPRO_BYTES     4096
 
 struct arguments {
     struct sim_plan plan;
     uint64_t first, last;
-    const char *file;
-    bool verbose;
+    const char *file, *only;
+    bool verbose, shrink, require;
 };
 
 static const char usage[] =
-    "usage: sim [--seed=N | --seeds=A..B | --file=SEEDS] [--ops=M] [--faults | --nth=OP[,N]] [--verbose]\n"
+    "usage: sim [--seed=N | --seeds=A..B | --file=SEEDS] [--ops=M] [--faults | --nth=OP[,N]] [--require] [--shrink]\n"
+    "           [--only=CALLS] [--plain=BITS] [--verbose]\n"
     "  --seed=N      one run\n"
     "  --seeds=A..B  one run for each seed from A to B\n"
     "  --file=SEEDS  the runs named in the file, a line each: SEED OPS [faults|nth=OP,N], then # and why\n"
-    "  --ops=M       calls a run (default 300)\n"
+    "  --ops=M       calls a run (default 80)\n"
     "  --faults      failing and lying devices, failing allocations: the store may lose pages, never give wrong bytes\n"
     "  --nth=OP[,N]  the Nth operation fails; without N: one run for each N, until none fails any more. OP: alloc,\n"
     "                read, write, sync, create, unlink, rename, preallocate, truncate, sync_dir, open, list, lock\n"
+    "  --require     fail when something that must happen now and then never did in the whole range\n"
+    "  --shrink      make a failing run (--seed) small, and print the command line that repeats it\n"
+    "  --only=CALLS  leave out all other calls: numbers and ranges, as in 3,10-12\n"
+    "  --plain=BITS  1: no short, refused, stalled or torn transfers; 2: one client; 4: no faults at opens\n"
     "  --verbose     print every call and every operation of the disk\n";
 
 static const struct {
@@ -60,55 +67,107 @@ parse_nth(const char *text, struct sim_plan *plan)
     return false;
 }
 
+/* "3,10-12" into the calls that are made; the caller frees them. NULL: it is no such list. */
+static uint8_t *
+parse_only(const char *text, uint64_t ops)
+{
+    uint8_t *wanted = sim_alloc(ops);
+    char *rest = NULL;
+
+    while (*text != '\0') {
+        uint64_t first = strtoull(text, &rest, 10), last = first;
+
+        if (*rest == '-')
+            last = strtoull(rest + 1, &rest, 10);
+        if (rest == text || last >= ops || first > last || (*rest != ',' && *rest != '\0')) {
+            free(wanted);
+            return NULL;
+        }
+        for (uint64_t i = first; i <= last; i++)
+            wanted[i] = 1;
+        text = *rest == ',' ? rest + 1 : rest;
+    }
+    return wanted;
+}
+
+static void append(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void
+append(char *text, size_t size, const char *format, ...)
+{
+    size_t length = strlen(text);
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text + length, size - length, format, args);
+    va_end(args);
+}
+
+/* The command line that repeats the run. */
+static void
+describe(const struct sim_plan *plan, char *text, size_t size)
+{
+    const char *separator = " --only=";
+
+    (void)snprintf(text, size, "build-asan/tests/sim/sim --seed=%#" PRIx64 " --ops=%" PRIu64, plan->seed, plan->ops);
+    if (plan->trouble == SIM_TROUBLE_RANDOM)
+        append(text, size, " --faults");
+    for (size_t i = 0; i < sizeof(op_names) / sizeof(op_names[0]) && plan->trouble == SIM_TROUBLE_NTH; i++) {
+        if (op_names[i].op == plan->nth_op)
+            append(text, size, " --nth=%s,%" PRIu64, op_names[i].name, plan->nth);
+    }
+    if (plan->plain != 0)
+        append(text, size, " --plain=%u", plan->plain);
+    for (uint64_t i = 0; i < plan->ops && plan->wanted != NULL; i++) {
+        uint64_t last = i;
+
+        if (!plan->wanted[i])
+            continue;
+        while (last + 1 < plan->ops && plan->wanted[last + 1])
+            last++;
+        append(text, size, last > i ? "%s%" PRIu64 "-%" PRIu64 : "%s%" PRIu64, separator, i, last);
+        separator = ",";
+        i = last;
+    }
+}
+
 static uint64_t
 run_one(const struct sim_plan *plan, struct sim_totals *totals)
 {
-    char repro[128], trouble[48] = "";
+    char repro[REPRO_BYTES];
 
-    if (plan->trouble == SIM_TROUBLE_RANDOM)
-        (void)snprintf(trouble, sizeof(trouble), " --faults");
-    for (size_t i = 0; i < sizeof(op_names) / sizeof(op_names[0]) && plan->trouble == SIM_TROUBLE_NTH; i++) {
-        if (op_names[i].op == plan->nth_op)
-            (void)snprintf(trouble, sizeof(trouble), " --nth=%s,%" PRIu64, op_names[i].name, plan->nth);
-    }
-    (void)snprintf(repro, sizeof(repro), "build/tests/sim/sim --seed=%#" PRIx64 " --ops=%" PRIu64 "%s", plan->seed,
-                   plan->ops, trouble);
+    describe(plan, repro, sizeof(repro));
     sim_log_begin(repro);
     sim_watchdog(SECONDS_A_RUN);
     return sim_run(plan, totals);
 }
 
 /* The runs of one seed: one, or one for each operation that can fail. After the first hundreds not every one of them is tried. */
-static uint64_t
+static void
 run_seed(struct sim_plan plan, struct sim_totals *totals)
 {
-    uint64_t runs = 1;
-
     if (plan.trouble != SIM_TROUBLE_NTH || plan.nth > 0) {
         (void)run_one(&plan, totals);
-        return runs;
+        return;
     }
     plan.nth = 1;
-    while (run_one(&plan, totals) > 0) {
+    while (run_one(&plan, totals) > 0)
         plan.nth += 1 + plan.nth / 100;
-        runs++;
-    }
-    return runs;
 }
 
-/* Runs that failed once. Returns how many there were, or -1. */
-static int64_t
+/* Runs that failed once. */
+static bool
 run_file(const char *path, struct sim_totals *totals)
 {
     FILE *file = fopen(path, "r");
     char line[SEED_LINE_BYTES];
-    int64_t runs = 0;
+    bool good = true;
 
     if (file == NULL) {
         perror(path);
-        return -1;
+        return false;
     }
-    while (fgets(line, sizeof(line), file) != NULL) {
+    while (good && fgets(line, sizeof(line), file) != NULL) {
         struct sim_plan plan = {.trouble = SIM_TROUBLE_NONE};
         char *rest;
 
@@ -123,16 +182,62 @@ run_file(const char *path, struct sim_totals *totals)
             plan.trouble = SIM_TROUBLE_RANDOM;
         else if (strncmp(rest, "nth=", 4) == 0 && !parse_nth(rest + 4, &plan))
             plan.ops = 0;
-        if (plan.ops == 0) {
+        good = plan.ops > 0;
+        if (good)
+            (void)run_one(&plan, totals);
+        else
             (void)fprintf(stderr, "%s: a line is not SEED OPS [faults|nth=OP,N]: %s\n", path, line);
-            runs = -1;
-            break;
-        }
-        (void)run_one(&plan, totals);
-        runs++;
     }
     (void)fclose(file);
-    return runs;
+    return good;
+}
+
+/* One option with its value; false: the value is not one. */
+static bool
+parse_option(int option, const char *value, struct arguments *args)
+{
+    char *rest = NULL;
+
+    switch (option) {
+    case 's':
+        args->first = args->last = strtoull(value, &rest, 0);
+        break;
+    case 'r':
+        args->first = strtoull(value, &rest, 0);
+        if (strncmp(rest, "..", 2) != 0)
+            return false;
+        args->last = strtoull(rest + 2, &rest, 0);
+        break;
+    case 'f':
+        args->file = value;
+        break;
+    case 'o':
+        args->plan.ops = strtoull(value, &rest, 0);
+        break;
+    case 'x':
+        args->plan.trouble = SIM_TROUBLE_RANDOM;
+        break;
+    case 'n':
+        return parse_nth(value, &args->plan);
+    case 'y':
+        args->only = value;
+        break;
+    case 'p':
+        args->plan.plain = (unsigned)strtoul(value, &rest, 0);
+        break;
+    case 'q':
+        args->require = true;
+        break;
+    case 'k':
+        args->shrink = true;
+        break;
+    case 'v':
+        args->verbose = true;
+        break;
+    default:
+        return false;
+    }
+    return rest == NULL || *rest == '\0';
 }
 
 static bool
@@ -142,70 +247,60 @@ parse(int argc, char **argv, struct arguments *args)
         {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'r'},
         {"file", required_argument, NULL, 'f'}, {"ops", required_argument, NULL, 'o'},
         {"faults", no_argument, NULL, 'x'},     {"nth", required_argument, NULL, 'n'},
+        {"only", required_argument, NULL, 'y'}, {"plain", required_argument, NULL, 'p'},
+        {"require", no_argument, NULL, 'q'},    {"shrink", no_argument, NULL, 'k'},
         {"verbose", no_argument, NULL, 'v'},    {NULL, 0, NULL, 0}};
-    char *rest = NULL;
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case 's':
-            args->first = args->last = strtoull(optarg, &rest, 0);
-            break;
-        case 'r':
-            args->first = strtoull(optarg, &rest, 0);
-            if (strncmp(rest, "..", 2) != 0)
-                return false;
-            args->last = strtoull(rest + 2, &rest, 0);
-            break;
-        case 'f':
-            args->file = optarg;
-            break;
-        case 'o':
-            args->plan.ops = strtoull(optarg, &rest, 0);
-            break;
-        case 'x':
-            args->plan.trouble = SIM_TROUBLE_RANDOM;
-            break;
-        case 'n':
-            if (!parse_nth(optarg, &args->plan))
-                return false;
-            break;
-        case 'v':
-            args->verbose = true;
-            break;
-        default:
-            return false;
-        }
-        if (rest != NULL && *rest != '\0')
+        if (!parse_option(option, optarg, args))
             return false;
     }
     return optind == argc && args->first <= args->last && args->plan.ops > 0;
+}
+
+static int
+run_all(const struct arguments *args)
+{
+    struct sim_totals totals = {0};
+    enum sim_need range = args->plan.trouble == SIM_TROUBLE_RANDOM ? SIM_NEED_FAULTS : SIM_NEED_CRASHES;
+    struct sim_plan plan = args->plan;
+
+    if (args->file != NULL && !run_file(args->file, &totals))
+        return 2;
+    for (plan.seed = args->first; args->file == NULL && plan.seed <= args->last; plan.seed++)
+        run_seed(plan, &totals);
+    sim_events_print(&totals);
+    return args->require && !sim_events_complete(&totals, range) ? 1 : 0;
+}
+
+/* Memory that was freed is looked at long enough within one run; more only costs time. */
+const char *__asan_default_options(void); /* NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
+const char *
+__asan_default_options(void) /* NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
+{
+    return "quarantine_size_mb=8:malloc_context_size=12";
 }
 
 int
 main(int argc, char **argv)
 {
     struct arguments args = {.first = 1, .last = 1, .plan = {.ops = OPS_DEFAULT}};
-    struct sim_totals totals = {0};
-    int64_t runs = 0;
+    bool good = parse(argc, argv, &args);
+    uint8_t *wanted = NULL;
+    int rc;
 
-    if (!parse(argc, argv, &args)) {
+    if (good && args.only != NULL) {
+        args.plan.wanted = wanted = parse_only(args.only, args.plan.ops);
+        good = wanted != NULL;
+    }
+    if (!good) {
         (void)fputs(usage, stderr);
         return 2;
     }
     sim_log_verbose(args.verbose);
-    if (args.file != NULL)
-        runs = run_file(args.file, &totals);
-    for (uint64_t seed = args.first; args.file == NULL && seed <= args.last; seed++) {
-        args.plan.seed = seed;
-        runs += (int64_t)run_seed(args.plan, &totals);
-    }
-    if (runs < 0)
-        return 2;
-    printf("%" PRId64 " runs: %" PRIu64 " calls, %" PRIu64 " lives, %" PRIu64 " crashes, %" PRIu64
-           " faults; pages put %" PRIu64 ", read %" PRIu64 ", verified %" PRIu64 ", recovered %" PRIu64
-           ", torn %" PRIu64 "; segments dropped %" PRIu64 ", flushes %" PRIu64 ", merges %" PRIu64 ": ok\n",
-           runs, totals.ops, totals.lives, totals.crashes, totals.faults, totals.pages_put, totals.pages_read,
-           totals.pages_verified, totals.recovered, totals.torn, totals.drops, totals.flushes, totals.merges);
-    return 0;
+    args.plan.seed = args.first;
+    rc = args.shrink ? !sim_shrink(&args.plan, describe) : run_all(&args);
+    free(wanted);
+    return rc;
 }

@@ -6,9 +6,38 @@
 
 #include "sim_driver.h"
 #include "sim_log.h"
-#include "store/store.h"
 
 #define PUT_IOV_MAX 5
+
+/* What the statistics say of failed puts, by cause. */
+struct put_errors {
+    uint64_t all, space, device, memory, readonly;
+};
+
+static struct put_errors
+put_errors_read(const struct sim *sim)
+{
+    return (struct put_errors){SIM_STAT(sim, put_errors), SIM_STAT(sim, put_errors_space),
+                               SIM_STAT(sim, put_errors_device), SIM_STAT(sim, put_errors_memory),
+                               SIM_STAT(sim, put_errors_readonly)};
+}
+
+/* Every page that was not stored is counted, and under its cause. */
+static void
+judge_put_errors(const struct sim *sim, const struct put_errors *before, const varve_page *pages, size_t count)
+{
+    struct put_errors now = put_errors_read(sim), want = *before;
+
+    for (size_t i = 0; i < count; i++) {
+        want.all += pages[i].status < 0;
+        want.space += pages[i].status == VARVE_E_NOSPC;
+        want.device += pages[i].status == VARVE_E_IO;
+        want.memory += pages[i].status == VARVE_E_NOMEM;
+        want.readonly += pages[i].status == VARVE_E_READONLY;
+    }
+    if (memcmp(&now, &want, sizeof(now)) != 0)
+        sim_fail("varve_put_batch: failed pages are not counted under their causes");
+}
 
 struct sim_pick
 sim_pick_make(struct sim *sim, bool distinct)
@@ -121,12 +150,14 @@ judge_put(struct sim *sim, const struct sim_pick *pick, const varve_page *pages,
         if (pages[i].status == VARVE_OK) {
             oracle_put(sim->oracle, pick->ns, pick->pages[i], synced);
             stored++;
+            SIM_COUNT(sim, SIM_EVENT_EMPTY_PAGES, pages[i].size == 0);
+            SIM_COUNT(sim, SIM_EVENT_LARGEST_PAGES, pages[i].size == sim->store->page_bytes_max);
         } else if (!sim_excused(sim)) {
             sim_fail("put of page %" PRIu32 " (%" PRIu32 " bytes): status %d", pick->pages[i],
                      oracle_size(sim->oracle, pick->ns, pick->pages[i]), pages[i].status);
         }
     }
-    sim->totals->pages_put += stored;
+    SIM_COUNT(sim, SIM_EVENT_LONG_BATCHES, stored > ENTRY_PAGES_MAX);
     sim_log("  put: %zu of %zu stored", stored, pick->count);
 }
 
@@ -137,6 +168,9 @@ sim_put(struct sim *sim)
     varve_page *pages = sim_alloc(pick.count * sizeof(*pages));
     struct put_page *buffers = sim_alloc(pick.count * sizeof(*buffers));
     unsigned flags = sim_rng_chance(&sim->rng, 100) ? VARVE_PUT_SYNC : 0;
+    struct put_errors before = put_errors_read(sim);
+    uint32_t frozen = index_frozen_count(sim->store->index);
+    bool forced = sim->store->active_extents == UINT32_MAX;
     const varve_id *parent;
     varve_error err = {0};
     varve_id room;
@@ -154,8 +188,11 @@ sim_put(struct sim *sim)
             (flags & VARVE_PUT_SYNC) != 0 ? " sync" : "");
     rc = varve_put_batch(sim->store, sim->namespaces[pick.ns], parent, pages, pick.count, flags, &err);
     sim_expect(sim, rc, "varve_put_batch", &err);
-    if (rc == VARVE_OK)
+    SIM_COUNT(sim, SIM_EVENT_FULL_MEMTABLES, !forced && index_frozen_count(sim->store->index) > frozen);
+    if (rc == VARVE_OK) {
+        judge_put_errors(sim, &before, pages, pick.count);
         judge_put(sim, &pick, pages, (flags & VARVE_PUT_SYNC) != 0);
+    }
     for (size_t i = 0; i < sim->config.clients; i++) { /* the conversation goes on */
         if (pick.in_order && sim->clients[i].ns == pick.ns && sim->clients[i].chain == pick.chain)
             sim->clients[i].depth = pick.depth + (uint32_t)pick.count;
@@ -176,7 +213,7 @@ sim_count_bounds(const struct sim *sim, const struct sim_pick *pick, int64_t *le
     *least = *most = 0;
     for (size_t i = 0; i < pick->count; i++) {
         *least += !oracle_may_be(sim->oracle, pick->ns, pick->pages[i], false);
-        *most += oracle_may_be(sim->oracle, pick->ns, pick->pages[i], true);
+        *most += sim->oracle->failing || oracle_may_be(sim->oracle, pick->ns, pick->pages[i], true);
     }
 }
 
@@ -262,6 +299,43 @@ sim_tick(struct sim *sim)
         steps++;
     if (limit == 20000 && steps == limit && !sim_excused(sim))
         sim_fail("background work never ends");
+    if (limit == 20000)
+        sim_verify_accounts(sim);
+}
+
+/* More than the capacity allows, or than any page may have: one buffer, again and again. */
+void
+sim_huge(struct sim *sim)
+{
+    bool too_many = sim_rng_chance(&sim->rng, 500);
+    uint64_t wanted = too_many ? (uint64_t)VARVE_PAGE_BYTES_MAX + 1 : sim->store->page_bytes_max + 1;
+    struct put_errors before = put_errors_read(sim);
+    struct iovec iov[VARVE_PAGE_IOV_MAX];
+    varve_page page = {.iov = iov, .status = -1};
+    size_t part = wanted / VARVE_PAGE_IOV_MAX + 1;
+    void *block = sim_alloc(part);
+    varve_error err = {0};
+    int rc;
+
+    while (wanted > 0) {
+        size_t size = wanted < part ? wanted : part;
+
+        iov[page.iov_count++] = (struct iovec){block, size};
+        wanted -= size;
+    }
+    sim_rng_fill(&sim->rng, page.id.bytes, sizeof(page.id.bytes));
+    sim_log("put of a page that is too large, %u buffers", page.iov_count);
+    rc = varve_put_batch(sim->store, sim->namespaces[0], NULL, &page, 1, 0, &err);
+    sim_expect(sim, rc, "varve_put_batch", &err);
+    if (rc == VARVE_OK) {
+        judge_put_errors(sim, &before, &page, 1);
+        if (page.status != (too_many ? VARVE_E_ARG : VARVE_E_NOSPC) && !sim_excused(sim))
+            sim_fail("a page that is too large: status %d", page.status);
+        if (page.status >= 0)
+            sim_fail("a page that is too large was stored");
+        SIM_COUNT(sim, SIM_EVENT_TOO_LARGE, 1);
+    }
+    free(block);
 }
 
 void

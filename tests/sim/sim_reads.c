@@ -73,7 +73,7 @@ judge_get(struct sim *sim, uint32_t ns, uint32_t number, const struct get_page *
         judge_bytes(sim, ns, number, page, got);
         if (!oracle_observe(sim->oracle, ns, number, true))
             sim_fail("get of page %" PRIu32 " in namespace %" PRIu32 ": is there, but must not be", number, ns);
-        sim->totals->pages_read++;
+        SIM_COUNT(sim, SIM_EVENT_PAGES_READ, 1);
         return;
     case VARVE_MISS:
         if (!sim_excused(sim) && !oracle_observe(sim->oracle, ns, number, false))
@@ -93,9 +93,37 @@ judge_get(struct sim *sim, uint32_t ns, uint32_t number, const struct get_page *
     }
 }
 
+/* What the statistics say of gets, by outcome. */
+struct get_stats {
+    uint64_t pages, misses, errors;
+};
+
+static struct get_stats
+get_stats_read(const struct sim *sim)
+{
+    return (struct get_stats){SIM_STAT(sim, get_pages), SIM_STAT(sim, get_misses) + SIM_STAT(sim, get_corrupt),
+                              SIM_STAT(sim, get_errors)};
+}
+
+/* Every page is counted by its outcome; buffers that are too small are the caller's mistake. */
+static void
+judge_get_stats(const struct sim *sim, const struct get_stats *before, const varve_page *pages, size_t count)
+{
+    struct get_stats now = get_stats_read(sim), want = *before;
+
+    for (size_t i = 0; i < count; i++) {
+        want.pages += pages[i].status == VARVE_OK;
+        want.misses += pages[i].status == VARVE_MISS;
+        want.errors += pages[i].status < 0 && pages[i].status != VARVE_E_ARG;
+    }
+    if (memcmp(&now, &want, sizeof(now)) != 0)
+        sim_fail("varve_get_batch: pages are not counted by their outcome");
+}
+
 void
 sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *numbers, size_t count, uint32_t small_per_mille)
 {
+    struct get_stats before = get_stats_read(sim);
     varve_page *pages = sim_alloc(count * sizeof(*pages));
     struct get_page *buffers = sim_alloc(count * sizeof(*buffers));
     varve_error err = {0};
@@ -107,6 +135,8 @@ sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *numbers, size_t cou
     }
     rc = varve_get_batch(sim->store, sim->namespaces[ns], pages, count, &err);
     sim_expect(sim, rc, "varve_get_batch", &err);
+    if (rc == VARVE_OK)
+        judge_get_stats(sim, &before, pages, count);
     for (size_t i = 0; i < count; i++) {
         if (rc == VARVE_OK)
             judge_get(sim, ns, numbers[i], &buffers[i], &pages[i]);
@@ -162,7 +192,7 @@ sim_probe(struct sim *sim)
     if (found > (int64_t)pick.count)
         sim_fail("varve_probe found %" PRId64 " of %zu", found, pick.count);
     for (int64_t i = 0; i < found; i++) {
-        if (!oracle_observe(sim->oracle, pick.ns, pick.pages[i], true))
+        if (!oracle_listed(sim->oracle, pick.ns, pick.pages[i], true))
             sim_fail("varve_probe: page %" PRIu32 " is there, but must not be", pick.pages[i]);
     }
     if (found >= 0 && found < (int64_t)pick.count && !sim_excused(sim) &&
@@ -176,25 +206,31 @@ sim_probe(struct sim *sim)
 }
 
 void
-sim_exists(struct sim *sim)
+sim_ask(struct sim *sim, uint32_t ns, const uint32_t *pages, const varve_id *ids, size_t count)
 {
-    struct sim_pick pick = sim_pick_make(sim, false);
-    uint8_t *exists = sim_alloc(pick.count);
+    uint8_t *exists = sim_alloc(count);
     varve_error err = {0};
-    int rc;
+    int rc = varve_exists_batch(sim->store, sim->namespaces[ns], ids, count, exists, &err);
 
-    sim_log("exists ns=%" PRIu32 " chain=%" PRIu32 " depth=%" PRIu32 " count=%zu", pick.ns, pick.chain, pick.depth,
-            pick.count);
-    rc = varve_exists_batch(sim->store, sim->namespaces[pick.ns], pick.ids, pick.count, exists, &err);
     sim_expect(sim, rc, "varve_exists_batch", &err);
-    for (size_t i = 0; i < pick.count && rc == VARVE_OK; i++) {
+    for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
         if (exists[i] > 1)
             sim_fail("varve_exists_batch: answer %u", exists[i]);
-        if (!sim_excused(sim) && !oracle_observe(sim->oracle, pick.ns, pick.pages[i], exists[i] == 1))
-            sim_fail("varve_exists_batch: page %" PRIu32 " in namespace %" PRIu32 " is%s there", pick.pages[i], pick.ns,
+        if ((exists[i] == 1 || !sim_excused(sim)) && !oracle_listed(sim->oracle, ns, pages[i], exists[i] == 1))
+            sim_fail("varve_exists_batch: page %" PRIu32 " in namespace %" PRIu32 " is%s there", pages[i], ns,
                      exists[i] == 1 ? "" : " not");
     }
     free(exists);
+}
+
+void
+sim_exists(struct sim *sim)
+{
+    struct sim_pick pick = sim_pick_make(sim, false);
+
+    sim_log("exists ns=%" PRIu32 " chain=%" PRIu32 " depth=%" PRIu32 " count=%zu", pick.ns, pick.chain, pick.depth,
+            pick.count);
+    sim_ask(sim, pick.ns, pick.pages, pick.ids, pick.count);
     sim_pick_free(&pick);
 }
 

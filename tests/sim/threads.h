@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * threads.h - one simulated run with several clients inside the store at once: real threads that a seeded scheduler (sim_sched.h) interleaves, with
+ * the store's own background thread or without, on the simulated disk, with crashes while calls are in flight. Part by part:
+ * threads_config.c draws the kind of run, threads_env.c makes every env call a preemption point, threads_model.c says what must be true
+ * of answers that overlap, threads_calls.c makes the calls, threads_life.c opens, crashes, closes and looks at the whole store.
+ */
+#ifndef VARVE_SIM_THREADS_H
+#define VARVE_SIM_THREADS_H
+
+#include "oracle.h"
+#include "sim_disk.h"
+#include "sim_sched.h"
+
+#define THREADS_CLIENTS_MAX    8
+#define THREADS_NAMESPACES_MAX 3
+#define THREADS_OPTIONS_MAX    16
+#define THREADS_BATCH_MAX      48
+
+enum threads_call {
+    CALL_PUT,
+    CALL_GET,
+    CALL_PROBE,
+    CALL_EXISTS,
+    CALL_TOUCH,
+    CALL_REMOVE,
+    CALL_CLEAR,
+    CALL_SYNC,
+    CALL_OPTION,
+    CALL_ITERATE,
+    CALL_CHECK,
+    CALL_TICK,
+    CALL_FILL,
+    CALLS,
+};
+
+struct threads_option {
+    const char *name;
+    char value[24];
+};
+
+struct threads_config {
+    struct sim_disk_settings disk;
+    struct oracle_settings universe;
+    struct sched_settings sched;
+    struct threads_option options[THREADS_OPTIONS_MAX];
+    size_t option_count;
+    uint32_t weights[CALLS];
+    uint32_t clients;
+    uint32_t batch_max;
+    uint32_t sync_per_mille; /* of puts: durable on return */
+    uint32_t calls_per_life;
+    uint32_t device_per_mille; /* of env calls during which the device finishes something */
+    uint32_t crash_per_mille;  /* of lives */
+    uint32_t power_per_mille;  /* of crashes */
+    uint64_t crash_span;
+    uint64_t capacity;
+    bool unaligned;
+};
+
+/* A run. */
+struct threads_plan {
+    uint64_t seed;
+    uint64_t calls;
+    uint32_t clients; /* 0: drawn */
+    bool trace;
+};
+
+struct threads_totals {
+    uint64_t calls, lives, crashes, steps, pages_put, pages_read, recovered, torn, drops, flushes, merges, no_space;
+    uint64_t digest; /* of all that happened: equal runs have equal ones */
+};
+
+struct model;
+struct run;
+
+struct threads_client {
+    struct run *run;
+    struct sim_rng rng;
+    uint32_t number;
+    uint32_t ns, chain, depth; /* where its conversation is */
+};
+
+struct run {
+    struct threads_plan plan;
+    struct threads_config config;
+    struct sim_rng rng;
+    struct sim_disk *disk;
+    struct oracle *universe; /* ids, sizes and bytes of the pages */
+    struct model *model;
+    varve_store *store;
+    varve_namespace *namespaces[THREADS_NAMESPACES_MAX];
+    struct threads_client clients[THREADS_CLIENTS_MAX];
+    uint64_t calls_left; /* of this life, for all clients */
+    uint64_t segment_unlinks;
+    struct threads_totals *totals;
+};
+
+void threads_config_draw(struct threads_config *config, uint64_t seed);
+
+/* Env calls of the disk are preemption points from now on. One run at a time. */
+void threads_env_attach(struct run *run);
+
+/* One call. */
+void threads_put(struct threads_client *client);
+void threads_get(struct threads_client *client);
+void threads_probe(struct threads_client *client);
+void threads_exists(struct threads_client *client);
+void threads_touch(struct threads_client *client);
+void threads_remove(struct threads_client *client);
+void threads_clear(struct threads_client *client);
+void threads_sync(struct threads_client *client);
+void threads_iterate(struct threads_client *client);
+void threads_check(struct threads_client *client);
+/* Read every page of the universe. */
+void threads_verify(struct threads_client *client);
+
+/* A failure that nothing explains ends the run. */
+void threads_expect(struct run *run, int64_t rc, const char *call, const varve_error *err);
+/* Without need the store drops only what nobody can ask for any more. */
+bool threads_space_short(const struct run *run);
+/* Segments dropped so far; *dropping (may be NULL): one is on its way. */
+uint64_t threads_drops(struct run *run, bool *dropping);
+
+/* A whole run. Ends the process when it fails. */
+void threads_run(const struct threads_plan *plan, struct threads_totals *totals);
+
+#endif
