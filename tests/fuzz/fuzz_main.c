@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs a fuzz target without libFuzzer: `fuzz_x FILE...` on the files, `fuzz_x --rounds=N --seed=S` on N mutated examples. A failure is an
- * abort or a sanitizer's report; the seed of the round is printed on the way down.
+ * Runs a fuzz target without libFuzzer: `fuzz_x FILE...` on the files, and on those of directories, `fuzz_x --rounds=N --seed=S` on N mutated
+ * examples. A failure is an abort or a sanitizer's report; the seed of the round, or the file, is printed on the way down.
+ * `fuzz_x --examples=DIR --rounds=N` writes N examples: what libFuzzer begins with (scripts/fuzz.sh).
  */
+#include <dirent.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +14,9 @@
 
 #include "fuzz.h"
 
-static char repro[160];
+#define PATH_BYTES 4096
+
+static char repro[PATH_BYTES + 16];
 
 static void
 on_abort(int signal_number)
@@ -96,10 +100,51 @@ run_file(const char *path, uint8_t *data)
     return 0;
 }
 
+/* The files of a directory, in any order, or the file. */
+static int
+run_path(const char *path, uint8_t *data)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry;
+    int rc = 0;
+
+    if (dir == NULL)
+        return run_file(path, data);
+    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+        char name[PATH_BYTES];
+
+        if (entry->d_name[0] == '.')
+            continue;
+        (void)snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+        rc = run_file(name, data);
+    }
+    (void)closedir(dir);
+    return rc;
+}
+
+static int
+write_example(const char *dir, uint64_t seed, uint8_t *data)
+{
+    struct sim_rng rng = sim_rng_make(seed, 6);
+    size_t size = fuzz_example(&rng, data), written;
+    char name[PATH_BYTES];
+    FILE *file;
+
+    (void)snprintf(name, sizeof(name), "%s/%" PRIu64, dir, seed);
+    file = fopen(name, "wb");
+    if (file == NULL) {
+        perror(name);
+        return 2;
+    }
+    written = fwrite(data, 1, size, file);
+    return fclose(file) == 0 && written == size ? 0 : 2;
+}
+
 int
 main(int argc, char **argv)
 {
     uint8_t *data = malloc(FUZZ_INPUT_MAX);
+    const char *examples = NULL;
     uint64_t rounds = 0, seed = 1;
     int rc = 0;
 
@@ -111,11 +156,17 @@ main(int argc, char **argv)
             rounds = strtoull(argv[i] + 9, NULL, 0);
         else if (strncmp(argv[i], "--seed=", 7) == 0)
             seed = strtoull(argv[i] + 7, NULL, 0);
+        else if (strncmp(argv[i], "--examples=", 11) == 0)
+            examples = argv[i] + 11;
         else
-            rc = run_file(argv[i], data);
+            rc = run_path(argv[i], data);
     }
-    for (uint64_t i = 0; i < rounds; i++)
-        run_round(argv[0], seed + i, data);
+    for (uint64_t i = 0; i < rounds && rc == 0; i++) {
+        if (examples != NULL)
+            rc = write_example(examples, seed + i, data);
+        else
+            run_round(argv[0], seed + i, data);
+    }
     free(data);
     return rc;
 }

@@ -1,14 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Manifest headers and records from arbitrary bytes, applied to a state: no edit can make it inconsistent or leak. */
+/*
+ * Manifest headers and records from arbitrary bytes, applied to a state: no edit can make it inconsistent or leak. A header or an item says the
+ * same coded again.
+ */
 #include <string.h>
 
+#include "../sim/sim_disk.h"
 #include "base/hash.h"
 #include "fuzz.h"
 #include "manifest/manifest_state.h"
-#include "sim_disk.h"
 
 #define SALT          UINT64_C(0x99aabbccddeeff00)
 #define HEADER_SUM_AT 56
+
+static void
+check_item(const struct manifest_item *item)
+{
+    static uint8_t coded[2048], again[2048];
+    size_t size = (size_t)(manifest_item_encode(item, coded) - coded);
+    struct wire_reader reader = wire_reader_make(coded, size);
+    struct manifest_item decoded;
+
+    fuzz_require(size <= manifest_item_bound(item), "an item is longer than its bound");
+    fuzz_require(manifest_item_decode(&reader, &decoded) && reader.next == reader.end, "an item can not be read again");
+    fuzz_require((size_t)(manifest_item_encode(&decoded, again) - again) == size && memcmp(coded, again, size) == 0,
+                 "an item changes when it is coded again");
+}
+
+/* No two namespaces of one name or id, segments in order, numbers below the next one. */
+static void
+check_state(const struct manifest_state *state)
+{
+    for (size_t i = 0; i < state->segment_count; i++)
+        fuzz_require(state->segments[i].number < state->next_number &&
+                         (i == 0 || state->segments[i - 1].number < state->segments[i].number),
+                     "segments out of order");
+    for (size_t i = 0; i < state->run_count; i++)
+        fuzz_require(state->runs[i].number < state->next_number, "a run with a number that is still to come");
+    for (size_t i = 0; i < state->namespace_count; i++) {
+        for (size_t j = 0; j < i; j++)
+            fuzz_require(strcmp(state->namespaces[i].name, state->namespaces[j].name) != 0 &&
+                             state->namespaces[i].ns_id != state->namespaces[j].ns_id,
+                         "two namespaces of one name or id");
+    }
+}
 
 static void
 apply_items(struct manifest_state *state, const uint8_t *items, size_t size)
@@ -17,6 +52,7 @@ apply_items(struct manifest_state *state, const uint8_t *items, size_t size)
     struct manifest_item item;
 
     while (manifest_item_decode(&reader, &item)) {
+        check_item(&item);
         if (manifest_state_apply(state, &item) != VARVE_OK)
             return;
     }
@@ -41,6 +77,17 @@ check_snapshot(const struct manifest_state *state)
     env_free(state->env, second);
 }
 
+static void
+check_header(const struct manifest_header *header)
+{
+    uint8_t coded[MANIFEST_HEADER_BYTES];
+    struct manifest_header again;
+
+    manifest_header_encode(header, coded);
+    fuzz_require(manifest_header_decode(coded, &again) == VARVE_OK && memcmp(&again, header, sizeof(again)) == 0,
+                 "a header changes when it is coded again");
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -57,7 +104,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data + 1, size - 1);
     if (FUZZ_FIX_SUMS(data[0]))
         wire_put64(copy + HEADER_SUM_AT, hash_bytes(copy, HEADER_SUM_AT));
-    (void)manifest_header_decode(copy, &header);
+    if (manifest_header_decode(copy, &header) == VARVE_OK)
+        check_header(&header);
     length = manifest_record_check(data + 1, size - 1, SALT, 0);
     fuzz_require(length <= size - 1, "a record is longer than its file");
 
@@ -71,6 +119,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_require(manifest_record_check(copy, length, SALT, 8) == 0, "a record out of order is valid");
         fuzz_require(manifest_record_check(copy, length, SALT + 1, 7) == 0, "a record of another file is valid");
         apply_items(&state, copy + MANIFEST_FRAME_BYTES, size - 1);
+        check_state(&state);
         check_snapshot(&state);
     }
     manifest_state_deinit(&state);
