@@ -4,17 +4,9 @@
 # run, whatever fails; the last line says how it went.
 set -u
 cd "$(dirname "$0")/.."
+. scripts/lib.sh
 began=$(date +%s)
 failed=
-
-# Sanitizers of older compilers cannot cope with the address layout of newer kernels: run without randomization where that is allowed.
-run=
-if command -v setarch >/dev/null 2>&1 && setarch "$(uname -m)" -R true 2>/dev/null; then
-    run="setarch $(uname -m) -R"
-fi
-export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:strict_string_checks=1
-export UBSAN_OPTIONS=halt_on_error=1:abort_on_error=1:print_stacktrace=1
-export TSAN_OPTIONS=halt_on_error=1:abort_on_error=1:second_deadlock_stack=1
 
 step() { # name, command...
     name=$1
@@ -25,17 +17,10 @@ step() { # name, command...
     fi
 }
 
-build() { # directory, sanitizers
-    [ -f "$1/build.ninja" ] || meson setup "$1" -Dbuildtype=debugoptimized -Db_sanitize="$2" >"$1.log" 2>&1 ||
-        { cat "$1.log"; return 1; }
-    rm -f "$1.log"
-    ninja -C "$1" --quiet
-}
-
 tests() { # directory, arguments of meson test...
     dir=$1
     shift
-    # shellcheck disable=SC2086 # words
+    # shellcheck disable=SC2154,SC2086 # words, from lib.sh
     $run meson test -C "$dir" --no-rebuild --print-errorlogs "$@"
 }
 
