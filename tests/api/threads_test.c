@@ -7,13 +7,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WRITERS     3
 #define READERS     3
 #define BATCHES     60 /* of each writer */
-#define BATCH_PAGES 32
-#define PAGE_BYTES  16000
+#define BATCH_PAGES 64 /* enough, in all, to fill memtables */
+#define PAGE_BYTES  8000
 #define FAR         1000000 /* between the chains of different writers */
 
 struct shared {
@@ -158,6 +159,7 @@ run_threads(const char *const *settings)
     assert_int_equal(atomic_load(&shared.failures), 0);
     assert_true(atomic_load(&shared.right) > 0);
     assert_true(stat_value(shared.store, "segments_dropped") > 0);
+    assert_true(stat_value(shared.store, "index_flushes") > 0);
     assert_int_equal(stat_value(shared.store, "get_corrupt"), 0);
     assert_int_equal(stat_value(shared.store, "background_errors"), 0);
     check_clean(shared.store);
@@ -172,7 +174,7 @@ run_threads(const char *const *settings)
 static void
 test_uring(void **state)
 {
-    static const char *const settings[] = {"capacity=24M", "open_files=16", NULL};
+    static const char *const settings[] = {"capacity=24M", "memtable_bytes=256K", "open_files=16", NULL};
 
     (void)state; /* auto: io_uring wherever it is allowed */
     run_threads(settings);
@@ -181,7 +183,8 @@ test_uring(void **state)
 static void
 test_pool(void **state)
 {
-    static const char *const settings[] = {"capacity=24M", "io_engine=threads", "io_threads=4", NULL};
+    static const char *const settings[] = {"capacity=24M", "memtable_bytes=256K", "io_engine=threads", "io_threads=4",
+                                           NULL};
 
     (void)state;
     run_threads(settings);
@@ -190,10 +193,62 @@ test_pool(void **state)
 static void
 test_no_background(void **state)
 {
-    static const char *const settings[] = {"capacity=24M", "background=off", "io_bytes=64K", NULL};
+    static const char *const settings[] = {"capacity=24M", "memtable_bytes=256K", "background=off", "io_bytes=64K",
+                                           NULL};
 
     (void)state;
     run_threads(settings);
+}
+
+#define OPENERS 4
+#define NAMES   30
+
+struct opening {
+    varve_store *store;
+    pthread_barrier_t *barrier;
+    varve_namespace *opened[NAMES];
+};
+
+static void *
+opener_main(void *arg)
+{
+    struct opening *opening = arg;
+    char name[16];
+
+    for (int i = 0; i < NAMES; i++) {
+        (void)snprintf(name, sizeof(name), "name %d", i);
+        (void)pthread_barrier_wait(opening->barrier);
+        if (varve_namespace_open(opening->store, name, NULL, &opening->opened[i], NULL) != VARVE_OK)
+            opening->opened[i] = NULL;
+    }
+    return NULL;
+}
+
+/* Threads that open a new name at once get one namespace. */
+static void
+test_same_name(void **state)
+{
+    struct fixture *fixture = fixture_create(NULL);
+    struct opening openings[OPENERS];
+    pthread_t threads[OPENERS];
+    pthread_barrier_t barrier;
+
+    (void)state;
+    assert_int_equal(pthread_barrier_init(&barrier, NULL, OPENERS), 0);
+    for (size_t i = 0; i < OPENERS; i++) {
+        openings[i] = (struct opening){.store = fixture->store, .barrier = &barrier};
+        assert_int_equal(pthread_create(&threads[i], NULL, opener_main, &openings[i]), 0);
+    }
+    for (size_t i = 0; i < OPENERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(pthread_barrier_destroy(&barrier), 0);
+    for (size_t i = 0; i < OPENERS; i++) {
+        for (size_t j = 0; j < NAMES; j++) {
+            assert_non_null(openings[i].opened[j]);
+            assert_ptr_equal(openings[i].opened[j], openings[0].opened[j]);
+        }
+    }
+    fixture_destroy(fixture);
 }
 
 int
@@ -203,6 +258,7 @@ main(void)
         cmocka_unit_test(test_uring),
         cmocka_unit_test(test_pool),
         cmocka_unit_test(test_no_background),
+        cmocka_unit_test(test_same_name),
     };
 
     scratch_require((uint64_t)64 << 20);

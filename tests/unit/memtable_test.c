@@ -218,6 +218,9 @@ reader(void *arg)
             wrong += node == NULL ? branch <= done
                                   : page != 3 || node->entry.key.branch != branch ||
                                         find(shared->memtable, 1, branch, 0, &page) != node;
+            /* A lookup goes on from what it found: that is in its place, too. */
+            if (node != NULL && (node = memtable_next(node)) != NULL)
+                wrong += node->entry.key.branch <= branch;
         }
         for (const struct mem_entry *node = memtable_first(shared->memtable); node != NULL;
              node = memtable_next(node)) {
