@@ -4,8 +4,11 @@ PREFIX ?= /usr/local
 BUILD := build
 BENCH_DIR ?= $(BUILD)/bench
 BENCH_BYTES ?= 1073741824
+MINUTES ?= 10
+SECONDS ?= 60
+TARGETS ?=
 
-.PHONY: all demo test test-sglang lint bench docs install clean help
+.PHONY: all demo test soak fuzz test-sglang lint coverage mutants bench docs install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -23,13 +26,29 @@ test:
 	@scripts/bootstrap.sh test
 	@scripts/test.sh
 
+soak:
+	@scripts/bootstrap.sh test
+	@scripts/soak.sh $(MINUTES)
+
 test-sglang:
 	@scripts/bootstrap.sh test
 	@scripts/sglang_test.sh || [ $$? -eq 77 ]
 
+fuzz:
+	@scripts/bootstrap.sh test
+	@scripts/fuzz.sh $(SECONDS) $(TARGETS)
+
 lint:
 	@scripts/bootstrap.sh test
 	@scripts/lint.sh
+
+coverage:
+	@scripts/bootstrap.sh coverage
+	@scripts/coverage.sh --check
+
+mutants:
+	@scripts/bootstrap.sh test
+	@python3 tests/mutants/mutants.py
 
 bench: all
 	@for page in 1048576 65536 16384; do \
@@ -44,14 +63,18 @@ install: all
 	@meson install -C $(BUILD) --no-rebuild
 
 clean:
-	@rm -rf build build-asan build-tsan build-tidy
+	@rm -rf build build-asan build-tsan build-tidy build-fuzz build-soak build-cov build-mutants
 
 help:
 	@echo "make            build: the command is $(BUILD)/varve, the libraries lie in $(BUILD)/src"
 	@echo "make demo       play an LLM workload through the store, verify every byte, plot the outcome"
 	@echo "make test       all tests with sanitizers, format, static analysis"
+	@echo "make soak       MINUTES=$(MINUTES) of fresh seeds, fuzzing, and kills on real file systems"
 	@echo "make test-sglang   the plugin against real releases of SGLang, on CPU (downloads about 3 GB once)"
+	@echo "make fuzz       libFuzzer on parsers and whole directories, SECONDS=$(SECONDS) each; TARGETS='run open': only these"
 	@echo "make lint       format and static analysis only"
+	@echo "make coverage   branch coverage of the library, by file; fails below the targets of scripts/coverage.sh"
+	@echo "make mutants    plant known bugs in a copy of the tree, and see that the tests catch each (an hour)"
 	@echo "make bench      the store beside the raw disk (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES))"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"
 	@echo "make install    to PREFIX=$(PREFIX) (DESTDIR is honoured)"

@@ -31,6 +31,7 @@ REQUIRED = [
     ("Python.h", "python3-dev", "", "the headers of Python %d.%d" % sys.version_info[:2]),
     ("xxhash.h", "libxxhash-dev", "XXH3_state_t state; (void)state;", "xxHash 0.8 or newer: checksums"),
     ("openssl/evp.h", "libssl-dev", "(void)EVP_sha256;", "OpenSSL 1.1 or newer: page ids"),
+    ("zstd.h", "libzstd-dev", "(void)ZSTD_c_minMatch;", "zstd 1.4 or newer: coding of pages"),
 ]
 URING = (
     "liburing.h",
@@ -150,7 +151,7 @@ native = Extension(
     include_dirs=[str(ROOT / "include"), str(ROOT / "src")],
     define_macros=[("_GNU_SOURCE", None)] + [("Py_LIMITED_API", "0x030b0000")] * STABLE_ABI,
     py_limited_api=STABLE_ABI,
-    libraries=["crypto", "pthread", "dl"],
+    libraries=["crypto", "zstd", "pthread", "dl"],
     # Assertions guard what is on disk: they stay.
     extra_compile_args=[
         "-std=c11",

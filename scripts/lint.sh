@@ -15,7 +15,7 @@ failed=0
 if [ "$#" -gt 0 ]; then
     files=$*
 else
-    files=$(find include src tools tests python/native -name '*.[ch]' | sort)
+    files=$(find include src bench tools tests python/native -name '*.[ch]' | sort)
 fi
 
 tool() { # clang-format and clang-tidy of version 14 where there are several

@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "disk_usage.h"
 #include "json.h"
+#include "policy.h"
 #include "replay.h"
 #include "store_stats.h"
 
@@ -33,7 +34,9 @@ static const char examples[] =
     "      the same with the thread pool, as one JSON object\n"
     "  varve replay chat.jsonl --dir /tmp/kv --page-bytes 64K --ack-file /tmp/acks    (kill -9 it, then)\n"
     "  varve replay chat.jsonl --dir /tmp/kv --page-bytes 64K --verify-acks /tmp/acks\n"
-    "      is every acknowledged page still there?\n";
+    "      is every acknowledged page still there?\n"
+    "  varve replay chat.jsonl --policy-only --capacities 1%,5%,10%\n"
+    "      hit rates of the store's ageing and reclaim beside LRU and Belady's optimum, in seconds\n";
 
 struct replay_command {
     struct replay_settings settings;
@@ -41,6 +44,8 @@ struct replay_command {
     const char *namespace_name;
     const char *ack_file;
     const char *verify_acks;
+    const char *capacities;
+    bool policy_only;
     bool json;
     varve_options *options;
     struct page_content *content;
@@ -281,12 +286,14 @@ run(struct replay_command *command)
     struct replay_settings *settings = &command->settings;
     int exit_code;
 
-    if (command->dir == NULL) {
-        cli_error("replay: say where the store is: --dir DIR");
-        return CLI_EXIT_USAGE;
-    }
     if (strcmp(settings->trace, "-") != 0 && access(settings->trace, R_OK) != 0) {
         cli_error("replay: cannot open the trace %s: %s", settings->trace, strerror(errno));
+        return CLI_EXIT_USAGE;
+    }
+    if (command->policy_only)
+        return cli_flush(policy_report(settings->trace, command->capacities, settings->limit, command->json));
+    if (command->dir == NULL) {
+        cli_error("replay: say where the store is: --dir DIR");
         return CLI_EXIT_USAGE;
     }
     if (settings->page_bytes > 0 && settings->batch > BUFFER_BYTES_MAX / settings->page_bytes)
@@ -308,7 +315,8 @@ int
 cmd_replay(int argc, char **argv)
 {
     struct replay_command command = {
-        .settings = {.page_bytes = 65536, .batch = REPLAY_BATCH, .threads = 1, .ack_fd = -1}};
+        .settings = {.page_bytes = 65536, .batch = REPLAY_BATCH, .threads = 1, .ack_fd = -1},
+        .capacities = "1%,5%,10%,25%,50%"};
     struct replay_settings *settings = &command.settings;
     const struct cli_option options[] = {
         {"dir", CLI_TEXT, &command.dir, "DIR", "directory of the store", 0, 0, 'd'},
@@ -323,7 +331,11 @@ cmd_replay(int argc, char **argv)
         {"sync", CLI_FLAG, &settings->sync, NULL, "make each put durable before it returns", 0, 0, 0},
         {"ack-file", CLI_TEXT, &command.ack_file, "FILE", "append a line for each acknowledged batch", 0, 0, 0},
         {"verify-acks", CLI_TEXT, &command.verify_acks, "FILE", "play nothing; check what FILE says was put", 0, 0, 0},
-        {"json", CLI_FLAG, &command.json, NULL, "print one JSON object", 0, 0, 'j'},
+        {"policy-only", CLI_FLAG, &command.policy_only, NULL, "what a cache would keep, without data: no --dir", 0, 0,
+         0},
+        {"capacities", CLI_TEXT, &command.capacities, "LIST",
+         "its sizes: shares of the footprint, or pages (1%,5%,10%,25%,50%)", 0, 0, 0},
+        {"json", CLI_FLAG, &command.json, NULL, "print one JSON object (--policy-only: a line each)", 0, 0, 'j'},
         {"progress", CLI_FLAG, &settings->progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
     };
     const struct cli_spec spec = {
