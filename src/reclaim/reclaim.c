@@ -42,12 +42,14 @@ reclaim_pick(struct reclaim *reclaim, bool (*may)(const void *owner))
     for (;;) {
         struct heat_segment *victim = heat_coldest(heat, may);
         uint64_t bytes = victim == NULL ? 0 : (uint64_t)victim->end * HEAT_UNIT;
+        uint64_t live;
 
         if (victim == NULL || victim->live_bytes <= bytes / 100 * LIVE_IN_VICTIM_PERCENT)
             return victim;
-        if (heat->live_bytes == 0) /* all is pinned */
-            return victim;
+        live = heat->live_bytes;
         heat_shrink(heat, bytes);
+        if (heat->live_bytes == live) /* all is pinned, or was used just now */
+            return victim;
         heat_sweep_all(heat);
     }
 }

@@ -335,6 +335,48 @@ class InspectTest(CommandTest):
         self.assertEqual(code, 0)
 
 
+class PolicyTest(CommandTest):
+    """Ageing and reclaim without data, beside ideal LRU and Belady's optimum."""
+
+    KEYS = "trace capacity_pct policy hit_rate write_amplification orphan_rate".split()
+
+    def rows(self, trace, capacities):
+        out = self.good("replay", trace, "--policy-only", "--capacities", capacities, "--json")
+        rows = [json.loads(line) for line in out.splitlines()]
+        for row in rows:
+            self.assertLessEqual(set(self.KEYS), set(row))
+        return {(row["capacity_pct"], row["policy"]): row for row in rows}
+
+    def test_small_trace_by_hand(self):
+        """Two chains of two pages in three: LRU loses an end, Belady knows better."""
+        trace = self.path("hand.jsonl")
+        with open(trace, "w", encoding="utf-8") as file:
+            for ids in ([1, 2], [3, 4], [1, 2], [3, 4]):
+                file.write(json.dumps({"hash_ids": ids}) + "\n")
+        rows = self.rows(trace, "3")
+        self.assertEqual(rows[75, "lru"]["pages_hit"], 2)  # 1 in the third, 3 in the fourth
+        self.assertEqual(rows[75, "belady"]["pages_hit"], 3)
+        self.assertEqual(self.rows(trace, "100%")[100, "lru"]["pages_hit"], 4)
+        self.assertEqual(self.rows(trace, "1%")[1, "belady"]["capacity_pages"], 1)
+
+    def test_close_to_lru_at_every_capacity(self):
+        rows = self.rows(self.make_trace("chat"), "1%,5%,10%,25%,50%")
+        self.assertEqual(len(rows), 15)
+        for percent in (1, 5, 10, 25, 50):
+            varve, lru, belady = (rows[percent, name] for name in ("varve", "lru", "belady"))
+            self.assertLessEqual(lru["hit_rate"], belady["hit_rate"])
+            self.assertGreaterEqual(varve["hit_rate"], lru["hit_rate"] - 0.02, f"{percent} %")
+            self.assertLessEqual(varve["write_amplification"], 1.2, f"{percent} %")
+            self.assertEqual(varve["orphan_rate"], 0)
+
+    def test_table_and_errors(self):
+        trace = self.make_trace("chat")
+        self.assertIn("Belady", self.good("replay", trace, "--policy-only"))
+        self.bad(2, "--capacities 'x'", "replay", trace, "--policy-only", "--capacities", "x")
+        self.bad(2, "--capacities '5%,'", "replay", trace, "--policy-only", "--capacities", "5%,")
+        self.bad(2, "cannot open the trace", "replay", "/nowhere", "--policy-only")
+
+
 class BenchTest(CommandTest):
     def test_phases(self):
         work = self.path("bench")
