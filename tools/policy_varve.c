@@ -59,8 +59,6 @@ memory_free(struct env *env, void *memory)
 
 static const struct env_ops memory_only = {.alloc = memory_alloc, .free = memory_free};
 
-static int append(struct model *model, uint32_t *open, uint32_t page, uint64_t value);
-
 static bool
 is_sealed(const void *owner)
 {
@@ -85,6 +83,66 @@ drop(struct model *model, uint32_t number)
     model->used--;
 }
 
+static bool
+has_room(const struct model *model, uint32_t open)
+{
+    return open != NONE && model->segments[open]->count < model->segment_pages;
+}
+
+static void
+seal(struct model *model, uint32_t *open)
+{
+    if (*open != NONE)
+        model->segments[*open]->open = false;
+    *open = NONE;
+}
+
+/* VARVE_MISS: no segment is free. */
+static int
+begin_segment(struct model *model, uint32_t *open)
+{
+    uint32_t number = 0;
+
+    seal(model, open);
+    while (number < model->segment_count && model->segments[number]->heat != NULL)
+        number++;
+    if (number == model->segment_count)
+        return VARVE_MISS;
+    model->segments[number]->heat = heat_segment_create(model->heat, model->segments[number]);
+    if (model->segments[number]->heat == NULL)
+        return VARVE_E_NOMEM;
+    model->segments[number]->count = 0;
+    model->segments[number]->open = true;
+    model->used++;
+    *open = number;
+    return VARVE_OK;
+}
+
+static int
+append(struct model *model, uint32_t open, uint32_t page, uint64_t value)
+{
+    struct model_segment *segment = model->segments[open];
+    uint64_t place = (uint64_t)segment->count * PAGE_BYTES;
+
+    model->copies[page] = (struct copy){open, segment->count};
+    segment->pages[segment->count++] = page;
+    return heat_add(model->heat, segment->heat, 1, &place, 1, place + PAGE_BYTES, value);
+}
+
+/* Copy a live page. Where no segment is left for it, it goes. */
+static int
+relocate(struct model *model, uint32_t page, uint64_t value)
+{
+    if (!has_room(model, model->open_survivors)) {
+        int rc = begin_segment(model, &model->open_survivors);
+
+        if (rc != VARVE_OK)
+            return rc == VARVE_MISS ? VARVE_OK : rc;
+    }
+    model->result->relocated++;
+    return append(model, model->open_survivors, page, value);
+}
+
 static int
 reclaim_one(struct model *model)
 {
@@ -105,12 +163,7 @@ reclaim_one(struct model *model)
         if (model->copies[page].segment != number || model->copies[page].slot != i ||
             !heat_is_live(model->heat, victim, i))
             continue;
-        rc = append(model, &model->open_survivors, page, heat_value(model->heat, victim, i));
-        if (rc == VARVE_MISS) { /* no segment is left for it: the page goes */
-            rc = VARVE_OK;
-            continue;
-        }
-        model->result->relocated++;
+        rc = relocate(model, page, heat_value(model->heat, victim, i));
     }
     drop(model, number);
     return rc;
@@ -141,55 +194,22 @@ make_room(struct model *model)
     return rc;
 }
 
-/* The next open segment of a stream. */
+/* Store a page that a request brought. */
 static int
-begin_segment(struct model *model, uint32_t *open)
+append_new(struct model *model, uint32_t page, uint64_t value)
 {
-    uint32_t number = 0;
-    int rc;
+    int rc = VARVE_OK;
 
-    if (*open != NONE)
-        model->segments[*open]->open = false;
-    *open = NONE;
-    if (open == &model->open_new) {
+    if (!has_room(model, model->open_new)) {
+        seal(model, &model->open_new);
         reclaim_note(&model->reclaim, (uint64_t)model->segment_pages * PAGE_BYTES,
                      (model->result->relocated - model->noted) * PAGE_BYTES);
         model->noted = model->result->relocated;
         rc = make_room(model);
-        if (rc != VARVE_OK)
-            return rc;
+        if (rc == VARVE_OK)
+            rc = begin_segment(model, &model->open_new);
     }
-    while (number < model->segment_count && model->segments[number]->heat != NULL)
-        number++;
-    if (number == model->segment_count)
-        return VARVE_MISS;
-    model->segments[number]->heat = heat_segment_create(model->heat, model->segments[number]);
-    if (model->segments[number]->heat == NULL)
-        return VARVE_E_NOMEM;
-    model->segments[number]->count = 0;
-    model->segments[number]->open = true;
-    model->used++;
-    *open = number;
-    return VARVE_OK;
-}
-
-static int
-append(struct model *model, uint32_t *open, uint32_t page, uint64_t value)
-{
-    struct model_segment *segment;
-    uint64_t place;
-    int rc;
-
-    if (*open == NONE || model->segments[*open]->count == model->segment_pages) {
-        rc = begin_segment(model, open);
-        if (rc != VARVE_OK)
-            return rc;
-    }
-    segment = model->segments[*open];
-    place = (uint64_t)segment->count * PAGE_BYTES;
-    model->copies[page] = (struct copy){*open, segment->count};
-    segment->pages[segment->count++] = page;
-    return heat_add(model->heat, segment->heat, 1, &place, 1, place + PAGE_BYTES, value);
+    return rc == VARVE_OK ? append(model, model->open_new, page, value) : rc;
 }
 
 static int
@@ -209,7 +229,7 @@ play_request(struct model *model, const uint32_t *pages, size_t count)
             heat_touch(model->heat, model->segments[copy->segment]->heat, copy->slot, value - i);
         } else {
             model->result->written++;
-            rc = append(model, &model->open_new, pages[i], value - i);
+            rc = append_new(model, pages[i], value - i);
         }
         if (rc != VARVE_OK)
             return rc;
@@ -266,7 +286,7 @@ policy_varve(const struct policy_trace *trace, uint64_t capacity, struct policy_
     int rc = VARVE_E_NOMEM;
 
     *result = (struct policy_result){0};
-    model.segment_pages = capacity < 2 * RECLAIM_SEGMENTS ? 1 : (uint32_t)(capacity / RECLAIM_SEGMENTS);
+    model.segment_pages = capacity < UINT64_C(2) * RECLAIM_SEGMENTS ? 1 : (uint32_t)(capacity / RECLAIM_SEGMENTS);
     model.segment_count = (uint32_t)(capacity / model.segment_pages);
     model.heat = heat_create(&env, 0);
     model.segments = calloc(model.segment_count, sizeof(model.segments[0]));
