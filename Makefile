@@ -2,7 +2,7 @@
 # The front door. Each target installs what is missing by itself (scripts/bootstrap.sh); meson does the building.
 PREFIX ?= /usr/local
 BUILD := build
-BENCH_DIR ?= $(BUILD)/bench
+BENCH_DIR ?= $(BUILD)/bench-data
 BENCH_BYTES ?= 1073741824
 MINUTES ?= 10
 SECONDS ?= 60
