@@ -74,7 +74,7 @@ help:
 	@echo "make fuzz       libFuzzer on parsers and whole directories, SECONDS=$(SECONDS) each; TARGETS='run open': only these"
 	@echo "make lint       format and static analysis only"
 	@echo "make coverage   branch coverage of the library, by file; fails below the targets of scripts/coverage.sh"
-	@echo "make mutants    plant known bugs in a copy of the tree, and see that the tests catch each (about 20 minutes)"
+	@echo "make mutants    plant known bugs in a copy of the tree, and see that the tests catch each (takes long)"
 	@echo "make bench      the store beside the raw disk (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES))"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"
 	@echo "make install    to PREFIX=$(PREFIX) (DESTDIR is honoured)"

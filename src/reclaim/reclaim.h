@@ -5,7 +5,7 @@
  *
  * Live pages get a share of the space; the rest is dead pages in segments that still stand, and the more there are of them, the fewer live ones a
  * victim holds. So the share is what write amplification allows: it goes up while reclaim copies little, and down when it copies much. (Fixed shares
- * were measured, docs/eviction.md: 90 % costs agents 2 points of hits for nothing, 95 % costs chat a third more writes.)
+ * were measured: 90 % costs agents 2 points of hits for nothing, 95 % costs chat a third more writes.)
  *
  * Threads: as struct heat.
  */
