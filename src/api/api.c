@@ -94,9 +94,10 @@ varve_option_set(varve_store *store, const char *name, const char *value, varve_
     mutex_lock(&store->background.lock);
     rc = varve_options_set(&store->options, name, value, err);
     if (rc == VARVE_OK)
-        index_set_shape(store->index, (uint32_t)store->options.size_ratio, (uint32_t)store->options.runs_per_level,
-                        (uint32_t)store->options.runs_last_level);
+        rc = store_apply_options(store, err);
     mutex_unlock(&store->background.lock);
+    if (rc == VARVE_OK)
+        store_wake_background(store);
     return rc;
 }
 

@@ -149,8 +149,8 @@ void index_cursor_deinit(struct index_cursor *cursor);
  */
 bool index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, struct location *out);
 
-/* Whether some live entry covers (ns_id, branch, depth). */
-bool index_slot_taken(struct index_view *view, const struct key *key);
+/* A live entry that covers (ns_id, branch, depth): its ids, sums and sizes are not given. false: there is none. */
+bool index_find_key(struct index_view *view, const struct key *key, struct entry *out);
 
 /*
  * All entries of the view in key order, dead ones (segment or namespace gone) left out; removed pages are the caller's to filter.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether a position of a branch is taken. Ordered search: an entry that covers depth d begins at most as many pages
+ * What lies at a position of a branch. Ordered search: an entry that covers depth d begins at most as many pages
  * before d as the largest entry has, so each memtable and run is looked at in that window only.
  */
 #include "index/view.h"
@@ -34,8 +34,17 @@ window_start(const struct key *key, uint32_t pages)
     return start;
 }
 
+/* The entry without what its owner may take away. */
+static void
+give(const struct entry *entry, struct entry *out)
+{
+    *out = *entry;
+    out->ids = out->sums = out->sizes = NULL;
+}
+
 static bool
-taken_in_memtable(const struct index_view *view, const struct memtable *memtable, const struct key *key)
+find_in_memtable(const struct index_view *view, const struct memtable *memtable, const struct key *key,
+                 struct entry *out)
 {
     uint32_t pages = atomic_load_explicit(&memtable->entry_pages_max, memory_order_relaxed);
     struct key start;
@@ -45,28 +54,32 @@ taken_in_memtable(const struct index_view *view, const struct memtable *memtable
     start = window_start(key, pages);
     for (const struct mem_entry *node = memtable_seek(memtable, &start);
          node != NULL && key_compare(&node->entry.key, key) <= 0; node = memtable_next(node)) {
-        if (covers(view, &node->entry, key))
+        if (covers(view, &node->entry, key)) {
+            give(&node->entry, out);
             return true;
+        }
     }
     return false;
 }
 
 static bool
-taken_in_block(const struct index_view *view, const uint8_t *block, const struct key *key)
+find_in_block(const struct index_view *view, const uint8_t *block, const struct key *key, struct entry *out)
 {
     struct block_walk walk;
     struct entry entry;
 
     block_walk_init(&walk, block);
     while (block_walk_next(&walk, &entry) && key_compare(&entry.key, key) <= 0) {
-        if (covers(view, &entry, key))
+        if (covers(view, &entry, key)) {
+            give(&entry, out);
             return true;
+        }
     }
     return false;
 }
 
 static bool
-taken_in_run(const struct index_view *view, const struct run *run, const struct key *key)
+find_in_run(const struct index_view *view, const struct run *run, const struct key *key, struct entry *out)
 {
     struct block_cache *cache = &view->index->cache;
     struct key start = window_start(key, run->entry_pages_max);
@@ -79,27 +92,27 @@ taken_in_run(const struct index_view *view, const struct run *run, const struct 
         return false;
     for (;;) {
         struct block_ref *ref;
-        bool taken = false;
+        bool found = false;
 
         if (block_cache_pin(cache, run, block, &ref) == VARVE_OK) {
-            taken = taken_in_block(view, ref->data, key);
+            found = find_in_block(view, ref->data, key, out);
             block_cache_unpin(cache, ref);
         }
-        if (taken || block == 0 || key_compare(&run->first_keys[block], &start) < 0)
-            return taken;
+        if (found || block == 0 || key_compare(&run->first_keys[block], &start) < 0)
+            return found;
         block--;
     }
 }
 
 bool
-index_slot_taken(struct index_view *view, const struct key *key)
+index_find_key(struct index_view *view, const struct key *key, struct entry *out)
 {
     for (uint32_t i = 0; i < view->memtable_count; i++) {
-        if (taken_in_memtable(view, view->memtables[i], key))
+        if (find_in_memtable(view, view->memtables[i], key, out))
             return true;
     }
     for (uint32_t i = 0; i < view->run_count; i++) {
-        if (taken_in_run(view, view->runs[i], key))
+        if (find_in_run(view, view->runs[i], key, out))
             return true;
     }
     return false;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dropping segments: which one goes, and how its file does. */
+/* Dropping segments: which may go, and how their files do. */
 #include <assert.h>
 
 #include "format/format.h"
@@ -18,36 +18,82 @@ segment_dead(struct log *log, const struct segment *segment)
     return segment->use_count > 0;
 }
 
-/* Whether a goes before b: dead ones first, then the least recently touched. Lock held. */
-static bool
-victim_before(struct log *log, const struct segment *a, const struct segment *b)
+/* The sealed segment that was made first, of those that `may` go, referenced. */
+static struct segment *
+find_sealed(struct log *log, bool (*may)(struct log *log, const struct segment *segment))
 {
-    bool a_dead = segment_dead(log, a), b_dead = segment_dead(log, b);
-
-    if (a_dead != b_dead)
-        return a_dead;
-    return a->touched != b->touched ? a->touched < b->touched : a->number < b->number;
-}
-
-struct segment *
-log_drop_begin(struct log *log)
-{
-    struct segment *victim = NULL;
+    struct segment *found = NULL;
 
     mutex_lock(&log->lock);
     for (size_t i = 0; i < log->table_size; i++) {
         for (struct segment *segment = log->table[i]; segment != NULL; segment = segment->table_next) {
-            if (segment->phase == SEGMENT_SEALED && (victim == NULL || victim_before(log, segment, victim)))
-                victim = segment;
+            if (segment->phase == SEGMENT_SEALED && (found == NULL || segment->number < found->number) &&
+                may(log, segment))
+                found = segment;
         }
     }
-    if (victim != NULL) {
+    if (found != NULL)
+        found->refs++;
+    mutex_unlock(&log->lock);
+    return found;
+}
+
+static bool
+any_segment(struct log *log, const struct segment *segment)
+{
+    (void)log;
+    (void)segment;
+    return true;
+}
+
+struct segment *
+log_find_dead(struct log *log)
+{
+    return find_sealed(log, segment_dead);
+}
+
+struct segment *
+log_find_oldest(struct log *log)
+{
+    return find_sealed(log, any_segment);
+}
+
+bool
+log_has_dead_segment(struct log *log)
+{
+    struct segment *dead = log_find_dead(log);
+
+    if (dead == NULL)
+        return false;
+    log_release(log, dead);
+    return true;
+}
+
+bool
+log_is_sealed(struct log *log, const struct segment *segment)
+{
+    bool sealed;
+
+    mutex_lock(&log->lock);
+    sealed = segment->phase == SEGMENT_SEALED;
+    mutex_unlock(&log->lock);
+    return sealed;
+}
+
+bool
+log_drop_begin(struct log *log, struct segment *segment)
+{
+    bool begun;
+
+    mutex_lock(&log->lock);
+    begun = segment->phase == SEGMENT_SEALED;
+    if (begun) {
         log->losses++;
-        victim->phase = SEGMENT_DROPPING;
-        victim->refs++;
+        segment->phase = SEGMENT_DROPPING;
+        segment->refs++;
     }
     mutex_unlock(&log->lock);
-    return victim;
+    return begun;
 }
 
 struct segment *
@@ -90,18 +136,4 @@ log_drop_finish(struct log *log, struct segment *segment, bool committed)
     mutex_unlock(&log->lock);
     log_release(log, segment);
     return unlinked;
-}
-
-bool
-log_has_dead_segment(struct log *log)
-{
-    bool found = false;
-
-    mutex_lock(&log->lock);
-    for (size_t i = 0; i < log->table_size && !found; i++) {
-        for (struct segment *segment = log->table[i]; segment != NULL && !found; segment = segment->table_next)
-            found = segment->phase == SEGMENT_SEALED && segment_dead(log, segment);
-    }
-    mutex_unlock(&log->lock);
-    return found;
 }

@@ -21,6 +21,7 @@ log_create(struct env *env, struct io_queue_pool *pool, const struct log_hooks *
     log->pool = pool;
     log->hooks = *hooks;
     log->settings = *settings;
+    atomic_init(&log->segment_bytes, settings->segment_bytes);
     mutex_init(&log->sync_lock);
     mutex_init(&log->lock);
     cond_init(&log->created);
@@ -56,7 +57,6 @@ log_add_segment(struct log *log, const struct state_segment *state, varve_error 
 
     if (rc == VARVE_OK) {
         segment->phase = SEGMENT_SEALED;
-        segment->touched = log_stamps(log, 1); /* until it is used: in the order they were written */
         segment->append = segment->synced = state->bytes;
         segment->indexed = state->indexed;
         /* The counts of a segment come with its seal. Recovery counts what it replays, but not what was in runs before. */
@@ -79,13 +79,13 @@ log_add_segment(struct log *log, const struct state_segment *state, varve_error 
     return rc == VARVE_OK ? rc : error_set(err, rc, "out of memory opening segments");
 }
 
-/* Let the open segment take no more. Lock held. */
+/* Let the open segment of a stream take no more. Lock held. */
 static void
-close_open(struct log *log)
+close_open(struct log_head *head)
 {
-    if (log->open != NULL) {
-        log->open->phase = SEGMENT_FULL;
-        log->open = NULL;
+    if (head->open != NULL) {
+        head->open->phase = SEGMENT_FULL;
+        head->open = NULL;
     }
 }
 
@@ -93,28 +93,36 @@ void
 log_close_open(struct log *log)
 {
     mutex_lock(&log->lock);
-    close_open(log);
+    for (int stream = 0; stream < LOG_STREAMS; stream++)
+        close_open(&log->heads[stream]);
     mutex_unlock(&log->lock);
+}
+
+void
+log_set_segment_bytes(struct log *log, uint64_t bytes)
+{
+    atomic_store_explicit(&log->segment_bytes, bytes, memory_order_relaxed);
 }
 
 /* Reserve in the open segment; false if there is none or it has no room (then it is full). Lock held. */
 static bool
-reserve_in_open(struct log *log, uint64_t (*fit)(void *arg, uint64_t room), void *arg, struct reservation *out)
+reserve_in_open(struct log_head *head, const struct log_fit *fit, struct reservation *out)
 {
-    struct segment *segment = log->open;
+    struct segment *segment = head->open;
     uint64_t bytes;
 
     if (segment == NULL)
         return false;
-    bytes = fit(arg, segment->bytes - segment->append);
+    bytes = fit->take(fit->arg, segment->bytes - segment->append);
     assert(bytes % LOG_BLOCK_BYTES == 0 && bytes <= segment->bytes - segment->append);
     if (bytes == 0) {
-        close_open(log);
+        close_open(head);
         return false;
     }
     *out = (struct reservation){
         .segment = segment, .offset = segment->append, .bytes = bytes, .synced_offset = segment->synced};
     segment->append += bytes;
+    head->appended += bytes;
     segment->refs++;
     out->prev = segment->flight_last;
     if (out->prev != NULL)
@@ -126,47 +134,72 @@ reserve_in_open(struct log *log, uint64_t (*fit)(void *arg, uint64_t room), void
 }
 
 int
-log_reserve(struct log *log, uint64_t (*fit)(void *arg, uint64_t room), void *arg, uint64_t least,
-            struct reservation *out, varve_error *err)
+log_reserve(struct log *log, enum log_stream stream, const struct log_fit *fit, struct reservation *out,
+            varve_error *err)
 {
+    struct log_head *head = &log->heads[stream];
     struct segment *made;
     int rc = VARVE_OK;
 
     mutex_lock(&log->lock);
-    while (rc == VARVE_OK && !reserve_in_open(log, fit, arg, out)) {
-        if (log->spare != NULL && log->spare->bytes >= SEGMENT_HEADER_BYTES + least) {
-            log->open = log->spare;
+    while (rc == VARVE_OK && !reserve_in_open(head, fit, out)) {
+        if (stream == LOG_NEW && log->spare != NULL && log->spare->bytes >= SEGMENT_HEADER_BYTES + fit->least) {
+            head->open = log->spare;
             log->spare = NULL;
             continue;
         }
-        if (log->creating) {
+        if (head->creating) {
             cond_wait(&log->created, &log->lock);
             continue;
         }
-        if (log->unsealed_count == LOG_UNSEALED_MAX) {
+        if (!log_may_make(log, stream)) {
             mutex_unlock(&log->lock);
             rc = log_seal(log, err);
             mutex_lock(&log->lock);
             continue; /* VARVE_MISS: all have writes in flight, perhaps the caller's own */
         }
-        log->creating = true;
+        head->creating = true;
         mutex_unlock(&log->lock);
-        rc = log_make_segment(log, least, &made, err);
+        rc = log_make_segment(log, stream, fit->least, &made, err);
         mutex_lock(&log->lock);
         if (rc == VARVE_OK) {
-            close_open(log);
-            log->open = made;
+            close_open(head);
+            head->open = made;
         }
     }
     mutex_unlock(&log->lock);
     return rc;
 }
 
+uint64_t
+log_appended(struct log *log, enum log_stream stream)
+{
+    uint64_t appended;
+
+    mutex_lock(&log->lock);
+    appended = log->heads[stream].appended;
+    mutex_unlock(&log->lock);
+    return appended;
+}
+
+uint64_t
+log_open_room(struct log *log, enum log_stream stream)
+{
+    const struct segment *open;
+    uint64_t room;
+
+    mutex_lock(&log->lock);
+    open = log->heads[stream].open;
+    room = open == NULL ? 0 : open->bytes - open->append;
+    mutex_unlock(&log->lock);
+    return room;
+}
+
 void
 log_wait(struct log *log, uint64_t timeout_ms)
 {
     mutex_lock(&log->lock);
-    if (log->unsealed_count == LOG_UNSEALED_MAX)
+    if (!log_may_make(log, LOG_NEW))
         cond_wait_ms(&log->created, &log->lock, timeout_ms);
     mutex_unlock(&log->lock);
 }

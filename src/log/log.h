@@ -2,7 +2,8 @@
 /*
  * log.h - the tensor log: a set of append-only segments.
  *
- * A segment is open (one at a time: extents are reserved in it), full (reserved to its end, writes may be in flight), sealed (cut
+ * Two streams are appended to: new pages, and pages that survive the reclaim of their segment. They do not mix, since survivors live long and most new
+ * pages do not. A segment is open (one a stream: extents are reserved in it), full (reserved to its end, writes may be in flight), sealed (cut
  * to its length, durable, immutable) or dropping (its entries are misses). It only ever moves on in that order. The file is
  * unlinked once the drop is durable in the manifest, and its space comes back when the last reader has let go.
  *
@@ -19,26 +20,33 @@
 #include "index/index.h"
 #include "manifest/manifest_state.h"
 
-#define LOG_UNSEALED_MAX 16 /* open and full segments; a put that would make more seals one itself */
+/* Open and full segments; a put that would make more seals one itself. Two are for survivors: puts in flight never stand in the way of reclaim. */
+#define LOG_UNSEALED_MAX     16
+#define LOG_UNSEALED_NEW_MAX (LOG_UNSEALED_MAX - 2)
 
 struct log;
 struct removal_set;
+struct segment;
+struct heat_segment;
+
+enum log_stream { LOG_NEW, LOG_SURVIVORS, LOG_STREAMS };
 
 /* What the log asks of the store. `arg` first; only namespace_live is called with the log's lock held. */
 struct log_hooks {
     void *arg;
     uint64_t (*new_file_number)(void *arg);
-    /* Take `bytes` of capacity, dropping cold segments if need be. VARVE_OK or VARVE_E_NOSPC. */
-    int (*space_take)(void *arg, uint64_t bytes, varve_error *err);
+    /* Take `bytes` of capacity, for new pages reclaiming segments if need be. VARVE_OK or VARVE_E_NOSPC. */
+    int (*space_take)(void *arg, enum log_stream stream, uint64_t bytes, varve_error *err);
     void (*space_give_back)(void *arg, uint64_t bytes);
     /* A dropped segment's last reader let go, and `bytes` are free again. */
     void (*segment_gone)(void *arg, uint64_t bytes);
-    /* The file system is full below the capacity: drop cold segments of about `bytes`. VARVE_OK if any was. */
-    int (*space_squeeze)(void *arg, uint64_t bytes);
+    /* The file system is full below the capacity: drop segments of about `bytes` for new pages. VARVE_OK if any was. */
+    int (*space_squeeze)(void *arg, enum log_stream stream, uint64_t bytes);
     int (*commit)(void *arg, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
     /* An fsync failed: accept no more writes. */
     void (*sync_failed)(void *arg);
-    void (*segment_created)(void *arg);
+    /* A segment is about to hold pages: nobody else knows it yet. */
+    void (*segment_created)(void *arg, struct segment *segment, enum log_stream stream);
     bool (*namespace_live)(void *arg, uint32_t ns_id);
 };
 
@@ -64,8 +72,8 @@ struct segment {
     uint64_t number;
     uint64_t salt;
     uint8_t align_shift;
+    struct heat_segment *heat; /* recency of its pages: the store's; NULL: not known */
     /* Guarded by the log's lock: */
-    uint64_t touched; /* greatest stamp of its pages */
     enum segment_phase phase;
     uint32_t refs;    /* the table's one included */
     uint64_t bytes;   /* length of the file */
@@ -88,6 +96,8 @@ struct segment {
 
 int log_create(struct env *env, struct io_queue_pool *pool, const struct log_hooks *hooks,
                const struct log_settings *settings, struct log **out, varve_error *err);
+/* The size of segments made from now on. */
+void log_set_segment_bytes(struct log *log, uint64_t bytes);
 /* Everything must be quiet. Closes files; seals and syncs nothing. */
 void log_destroy(struct log *log);
 
@@ -99,13 +109,22 @@ void log_count_use(struct log *log, uint64_t number, uint32_t ns_id, uint64_t pa
 int log_seal_recovered(struct log *log, uint64_t number, varve_error *err);
 
 /*
- * Reserve space for one extent. `fit` gets the room left in the open segment and returns how much it takes: a multiple of
- * LOG_BLOCK_BYTES, or 0 if not even its first page fits; it is called with the log's lock held. `least` is what it needs in an
- * empty segment: larger than a segment makes a segment of that size. May create a segment, hence block on the device. VARVE_MISS:
+ * What an extent needs. `take` gets the room left in the open segment and returns how much it takes: a multiple of LOG_BLOCK_BYTES, or 0 if not even its
+ * first page fits; it is called with the log's lock held. `least` is what it needs in an empty segment: larger than a segment makes a segment of that
+ * size.
+ */
+struct log_fit {
+    uint64_t (*take)(void *arg, uint64_t room);
+    void *arg;
+    uint64_t least;
+};
+
+/*
+ * Reserve space for one extent in a stream. May create a segment, hence block on the device. VARVE_MISS:
  * LOG_UNSEALED_MAX segments have writes in flight; finish your own, then log_wait() and try again.
  */
-int log_reserve(struct log *log, uint64_t (*fit)(void *arg, uint64_t room), void *arg, uint64_t least,
-                struct reservation *out, varve_error *err);
+int log_reserve(struct log *log, enum log_stream stream, const struct log_fit *fit, struct reservation *out,
+                varve_error *err);
 
 /* Wait until a segment may have become sealable, or sealed, at most timeout_ms. */
 void log_wait(struct log *log, uint64_t timeout_ms);
@@ -129,21 +148,8 @@ int log_file_acquire(struct log *log, struct segment *segment, struct env_file *
 void log_file_release(struct log *log, struct segment *segment);
 
 enum segment_state log_segment_state(struct log *log, uint64_t number);
-
-/*
- * Recency. A call that uses a chain of `count` pages takes `count` stamps, and gives the page at index i from the root the stamp
- * log_stamps(count) - i: every ancestor is then more recent than its descendants, so tails go first (algorithms of leaf-LRU).
- */
-uint64_t log_stamps(struct log *log, uint64_t count);
-/* Segment `number` was used at `stamp`; an older stamp than it has changes nothing. */
-void log_touch(struct log *log, uint64_t number, uint64_t stamp);
-/*
- * The same for a get, which reads a chain in several calls, root first: only where no probe has ordered the chain lately, since later
- * calls would make its tail more recent than its head.
- */
-void log_touch_stale(struct log *log, uint64_t number, uint64_t stamp);
-/* When segment `number` was last used, or 0. */
-uint64_t log_touched(struct log *log, uint64_t number);
+/* What the store set as `heat` of a segment that is not being dropped, or NULL. */
+struct heat_segment *log_heat(struct log *log, uint64_t number);
 
 /*
  * Forget one page of a segment, in two steps: reserve, so that nothing can fail once the removal is committed, and finish, which forgets it if that was
@@ -183,16 +189,16 @@ int log_seal(struct log *log, varve_error *err);
 int log_prepare(struct log *log, varve_error *err);
 /* Whether log_prepare() or log_seal() has something to do. */
 bool log_has_work(struct log *log);
-/* For close: the open segment becomes full, so that log_seal() takes it. */
+/* For close: the open segments become full, so that log_seal() takes them. */
 void log_close_open(struct log *log);
 /* For close: begin to drop the segment made ahead, as log_drop_begin(). NULL: there is none. */
 struct segment *log_drop_spare(struct log *log);
 
 /*
- * Take the next segment to drop: one that holds nothing live, else the least recently touched sealed one. Its entries are misses
- * at once. *out is referenced; NULL: none can be dropped. Then: commit the drop, log_drop_finish().
+ * Begin to drop a sealed segment: its entries are misses at once. It is referenced once more. False: it is not sealed (any more). Then: commit the
+ * drop, log_drop_finish().
  */
-struct segment *log_drop_begin(struct log *log);
+bool log_drop_begin(struct log *log, struct segment *segment);
 /* Bytes that come back, through hooks->segment_gone, once a dropped segment has no readers left. */
 uint64_t log_segment_space(const struct segment *segment);
 /*
@@ -201,8 +207,16 @@ uint64_t log_segment_space(const struct segment *segment);
  */
 bool log_drop_finish(struct log *log, struct segment *segment, bool committed);
 
-/* Whether some sealed segment holds nothing of a live namespace. */
+bool log_is_sealed(struct log *log, const struct segment *segment);
+/* A sealed segment that holds nothing of a live namespace, referenced, or NULL. */
+struct segment *log_find_dead(struct log *log);
 bool log_has_dead_segment(struct log *log);
+/* The sealed segment that was made first, referenced, or NULL. */
+struct segment *log_find_oldest(struct log *log);
+/* Bytes reserved for extents of a stream, ever. */
+uint64_t log_appended(struct log *log, enum log_stream stream);
+/* Room left in the open segment of a stream. */
+uint64_t log_open_room(struct log *log, enum log_stream stream);
 
 /* Where the segment's extents end; its file is never shorter. */
 uint64_t log_segment_end(struct log *log, struct segment *segment);

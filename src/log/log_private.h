@@ -8,20 +8,26 @@
 /* ext4 and xfs keep at most one block of their own for a preallocated file; the name and inode are not counted by anyone. */
 #define SEGMENT_OVERHEAD_BYTES LOG_BLOCK_BYTES
 
+/* The end of one stream. */
+struct log_head {
+    struct segment *open; /* NULL: none */
+    bool creating;        /* one thread at a time makes the next segment */
+    uint64_t making;      /* its number, once it has one; 0: none */
+    uint64_t appended;    /* bytes reserved, ever */
+};
+
 struct log {
     struct env *env;
     struct io_queue_pool *pool;
     struct log_hooks hooks;
     struct log_settings settings;
-    _Atomic uint64_t clock;                     /* stamps given out so far */
+    _Atomic uint64_t segment_bytes;             /* of the next segments */
     struct mutex sync_lock;                     /* one sync at a time; held across fdatasync, taken before lock */
     struct mutex lock;                          /* guards all below and the guarded part of segments */
-    struct cond created;                        /* creating became false, or a segment sealable or sealed */
-    bool creating;                              /* one thread at a time makes the next segment */
-    uint64_t making;                            /* its number, once it has one; 0: none */
+    struct cond created;                        /* a head's creating became false, or a segment sealable or sealed */
+    struct log_head heads[LOG_STREAMS];         /* where extents are appended */
     uint64_t losses;                            /* segments dropped and pages removed */
-    struct segment *open;                       /* NULL: none */
-    struct segment *spare;                      /* made ahead, empty: the next open one; NULL: none */
+    struct segment *spare;                      /* made ahead, empty: the next open one of LOG_NEW; NULL: none */
     struct segment *unsealed[LOG_UNSEALED_MAX]; /* open and full ones, each holding a use of its file */
     uint32_t unsealed_count;
     uint64_t unsynced_bytes;
@@ -39,10 +45,12 @@ int log_insert(struct log *log, struct segment *segment);
 void log_take_out(struct log *log, struct segment *segment);
 
 /*
- * make.c. A segment that takes an extent of `least` bytes, in the table and unsealed. log->creating is the caller's, and is ended; the lock is
- * not held.
+ * make.c. A segment that takes an extent of `least` bytes, in the table and unsealed. The stream's `creating` is the caller's, and is ended;
+ * the lock is not held.
  */
-int log_make_segment(struct log *log, uint64_t least, struct segment **out, varve_error *err);
+int log_make_segment(struct log *log, enum log_stream stream, uint64_t least, struct segment **out, varve_error *err);
+/* May one more segment be made for the stream, those counted that are being made? Lock held. */
+bool log_may_make(const struct log *log, enum log_stream stream);
 /* Time to make the next one? Lock held. */
 bool log_spare_wanted(const struct log *log);
 

@@ -57,7 +57,7 @@ create_file(struct log *log, struct segment *segment)
 
 /* A new segment of `bytes`: space taken, file durable, named by the manifest. */
 static int
-create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_error *err)
+create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct segment **out, varve_error *err)
 {
     struct log_hooks *hooks = &log->hooks;
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
@@ -65,12 +65,12 @@ create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_erro
     uint64_t number;
     int rc, tries = 0;
 
-    rc = hooks->space_take(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES, err);
+    rc = hooks->space_take(hooks->arg, stream, bytes + SEGMENT_OVERHEAD_BYTES, err);
     if (rc != VARVE_OK)
         return rc;
     number = hooks->new_file_number(hooks->arg);
     mutex_lock(&log->lock);
-    log->making = number;
+    log->heads[stream].making = number;
     mutex_unlock(&log->lock);
     segment = segment_create(log, number, log->env->ops->random(log->env), bytes, log->settings.align_shift);
     if (segment == NULL) {
@@ -79,7 +79,7 @@ create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_erro
     }
     do {
         rc = create_file(log, segment);
-    } while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && hooks->space_squeeze(hooks->arg, bytes) == VARVE_OK);
+    } while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && hooks->space_squeeze(hooks->arg, stream, bytes) == VARVE_OK);
     if (rc < 0)
         rc = error_os(err, rc, "create a segment of %llu bytes", (unsigned long long)bytes);
     if (rc == VARVE_OK) {
@@ -102,21 +102,20 @@ create_segment(struct log *log, uint64_t bytes, struct segment **out, varve_erro
         return rc;
     }
     segment->synced = SEGMENT_HEADER_BYTES;
-    hooks->segment_created(hooks->arg);
     *out = segment;
     return VARVE_OK;
 }
 
 int
-log_make_segment(struct log *log, uint64_t least, struct segment **out, varve_error *err)
+log_make_segment(struct log *log, enum log_stream stream, uint64_t least, struct segment **out, varve_error *err)
 {
-    uint64_t bytes = log->settings.segment_bytes;
+    uint64_t bytes = atomic_load_explicit(&log->segment_bytes, memory_order_relaxed);
     struct segment *segment = NULL;
     int rc;
 
     if (bytes < SEGMENT_HEADER_BYTES + least)
         bytes = SEGMENT_HEADER_BYTES + least;
-    rc = create_segment(log, bytes, &segment, err);
+    rc = create_segment(log, stream, bytes, &segment, err);
     mutex_lock(&log->lock);
     if (rc == VARVE_OK && log_insert(log, segment) != VARVE_OK)
         rc = error_set(err, VARVE_E_NOMEM, "out of memory");
@@ -127,20 +126,34 @@ log_make_segment(struct log *log, uint64_t least, struct segment **out, varve_er
         log->unsealed[log->unsealed_count++] = segment;
         *out = segment;
     }
-    log->creating = false;
-    log->making = 0;
+    log->heads[stream].creating = false;
+    log->heads[stream].making = 0;
     cond_broadcast(&log->created);
     mutex_unlock(&log->lock);
-    if (rc != VARVE_OK && segment != NULL)
+    if (rc == VARVE_OK)
+        log->hooks.segment_created(log->hooks.arg, segment, stream);
+    else if (segment != NULL)
         segment_destroy(segment);
     return rc;
 }
 
 bool
+log_may_make(const struct log *log, enum log_stream stream)
+{
+    uint32_t count = log->unsealed_count, most = stream == LOG_NEW ? LOG_UNSEALED_NEW_MAX : LOG_UNSEALED_MAX;
+
+    for (int other = 0; other < LOG_STREAMS; other++)
+        count += log->heads[other].creating;
+    return count < most;
+}
+
+bool
 log_spare_wanted(const struct log *log)
 {
-    return log->spare == NULL && log->open != NULL && log->open->append >= log->open->bytes / 2 && !log->creating &&
-           log->unsealed_count < LOG_UNSEALED_MAX;
+    const struct log_head *head = &log->heads[LOG_NEW];
+
+    return log->spare == NULL && head->open != NULL && head->open->append >= head->open->bytes / 2 && !head->creating &&
+           log_may_make(log, LOG_NEW);
 }
 
 int
@@ -152,11 +165,11 @@ log_prepare(struct log *log, varve_error *err)
 
     mutex_lock(&log->lock);
     wanted = log_spare_wanted(log);
-    log->creating = log->creating || wanted;
+    log->heads[LOG_NEW].creating = log->heads[LOG_NEW].creating || wanted;
     mutex_unlock(&log->lock);
     if (!wanted)
         return VARVE_MISS;
-    rc = log_make_segment(log, 0, &segment, err);
+    rc = log_make_segment(log, LOG_NEW, 0, &segment, err);
     if (rc == VARVE_OK) {
         mutex_lock(&log->lock);
         if (log->spare == NULL)

@@ -8,8 +8,7 @@
 #include "log/log_private.h"
 #include "log/removal_set.h"
 
-#define TABLE_FIRST  64
-#define STALE_STAMPS ((uint64_t)4 * VARVE_BATCH_PAGES_MAX) /* a chain is read within a few calls of its probe */
+#define TABLE_FIRST 64
 
 static size_t
 table_slot(const struct log *log, uint64_t number)
@@ -290,48 +289,17 @@ log_segment_state(struct log *log, uint64_t number)
     return state;
 }
 
-uint64_t
-log_stamps(struct log *log, uint64_t count)
-{
-    return atomic_fetch_add_explicit(&log->clock, count, memory_order_relaxed) + count;
-}
-
-/* Move a segment's recency up to `stamp` if it is more than `slack` behind. */
-static void
-touch(struct log *log, uint64_t number, uint64_t stamp, uint64_t slack)
-{
-    struct segment *segment;
-
-    mutex_lock(&log->lock);
-    segment = log_find(log, number);
-    if (segment != NULL && segment->touched + slack < stamp)
-        segment->touched = stamp;
-    mutex_unlock(&log->lock);
-}
-
-void
-log_touch(struct log *log, uint64_t number, uint64_t stamp)
-{
-    touch(log, number, stamp, 0);
-}
-
-void
-log_touch_stale(struct log *log, uint64_t number, uint64_t stamp)
-{
-    touch(log, number, stamp, STALE_STAMPS);
-}
-
-uint64_t
-log_touched(struct log *log, uint64_t number)
+struct heat_segment *
+log_heat(struct log *log, uint64_t number)
 {
     const struct segment *segment;
-    uint64_t touched;
+    struct heat_segment *heat;
 
     mutex_lock(&log->lock);
     segment = log_find(log, number);
-    touched = segment == NULL ? 0 : segment->touched;
+    heat = segment == NULL || segment->phase == SEGMENT_DROPPING ? NULL : segment->heat;
     mutex_unlock(&log->lock);
-    return touched;
+    return heat;
 }
 
 static struct state_removal
@@ -424,7 +392,9 @@ log_has_file(struct log *log, uint64_t number)
     bool has;
 
     mutex_lock(&log->lock);
-    has = log->making == number || log_find(log, number) != NULL;
+    has = log_find(log, number) != NULL;
+    for (int stream = 0; stream < LOG_STREAMS; stream++)
+        has = has || log->heads[stream].making == number;
     mutex_unlock(&log->lock);
     return has;
 }

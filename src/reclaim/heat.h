@@ -30,6 +30,8 @@
 
 #define HEAT_RECENT_SHARE 32u
 
+#define HEAT_PAGE_BYTES (sizeof(uint32_t) + sizeof(uint16_t)) /* of memory, a page */
+
 struct heat_segment;
 
 struct heat {

@@ -366,8 +366,8 @@ check_files(struct check *check)
     if (settled && second.bytes > second.used)
         problem(check, "the directory holds %" PRIu64 " bytes, the accounts say at most %" PRIu64, second.bytes,
                 second.used);
-    if (used > store->options.capacity)
-        problem(check, "%" PRIu64 " bytes are in use, over the capacity of %" PRIu64, used, store->options.capacity);
+    if (used > space_ceiling(store))
+        problem(check, "%" PRIu64 " bytes are in use, over the capacity of %" PRIu64, used, space_capacity(store));
 }
 
 static int

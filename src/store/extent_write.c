@@ -293,15 +293,19 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
 {
     varve_store *store = batch->store;
     struct fit fit = {.pages = pages, .count = count, .align_shift = store->align_shift};
+    const struct log_fit need = {
+        .take = fit_pages,
+        .arg = &fit,
+        .least = log_pad(extent_header_size(1, true, store->align_shift) + pages[0]->size, 12),
+    };
     struct extent_write *extent = env_zalloc(store->env, sizeof(*extent));
-    uint64_t least = log_pad(extent_header_size(1, true, store->align_shift) + pages[0]->size, 12);
     int rc;
 
     if (extent == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     extent->batch = batch;
     extent->pages = pages;
-    rc = log_reserve(store->log, fit_pages, &fit, least, &extent->reservation, err);
+    rc = log_reserve(store->log, batch->stream, &need, &extent->reservation, err);
     if (rc != VARVE_OK) {
         env_free(store->env, extent);
         return rc;
@@ -355,11 +359,37 @@ extent_write_entry(const struct extent_write *extent)
     };
 }
 
-void
-extent_write_void(const struct extent_write *extent)
+/*
+ * Take the header away again, if the device lets us. The pages are reported as not stored; recovery would list them, torn as they are, and find them before
+ * a later copy that is whole.
+ */
+static void
+take_back_header(const struct extent_write *extent)
 {
     (void)io_write(extent->batch->store->pool, extent->reservation.segment->file, zeros, sizeof(zeros),
                    extent->reservation.offset);
+}
+
+int
+extent_write_install(struct extent_write *extent)
+{
+    varve_store *store = extent->batch->store;
+    struct entry entry = extent_write_entry(extent);
+    int rc = VARVE_OK;
+
+    if (extent->rc < 0) {
+        rc = error_os(NULL, extent->rc, "write");
+        take_back_header(extent);
+    }
+    mutex_lock(&store->write_lock);
+    if (rc == VARVE_OK) {
+        log_written(store->log, &extent->reservation);
+        rc = store_insert(store, &entry);
+    }
+    log_finish(store->log, &extent->reservation, rc == VARVE_OK, extent->header.ns_id, extent->header.count,
+               extent->payload_bytes);
+    mutex_unlock(&store->write_lock);
+    return rc;
 }
 
 void

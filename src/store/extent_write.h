@@ -15,6 +15,7 @@
 struct write_batch {
     varve_store *store;
     struct env_queue *queue;
+    enum log_stream stream;
     uint64_t bounce_bytes; /* in flight */
 };
 
@@ -22,7 +23,6 @@ struct extent_write {
     struct extent_write *next; /* the put's list */
     struct write_batch *batch;
     struct reservation reservation;
-    uint64_t stamp;              /* recency of its first page */
     struct extent_header header; /* ids, sums, sizes: in buf */
     varve_page **pages;          /* header.count of them, the put's */
     uint8_t *buf;                /* the encoded header, aligned */
@@ -42,16 +42,15 @@ struct extent_write {
 int extent_write_begin(struct write_batch *batch, const struct extent_header *key_part, varve_page **pages,
                        size_t count, struct extent_write **out, varve_error *err);
 
+/*
+ * Once it is drained: make its pages findable, if they were written. Its reservation ends, whatever happens. VARVE_OK, or why its pages are not stored.
+ */
+int extent_write_install(struct extent_write *extent);
+
 /* A view for index_insert(), valid as long as the extent_write. */
 struct entry extent_write_entry(const struct extent_write *extent);
 
-/*
- * After a failure: take the header away again, if the device lets us. The pages were reported as not stored; recovery would list them, torn as
- * they are, and find them before a later copy that is whole.
- */
-void extent_write_void(const struct extent_write *extent);
-
-/* Release everything but the reservation, which log_finish() has ended. */
+/* Release everything but the reservation, which has ended. */
 void extent_write_destroy(struct extent_write *extent);
 
 #endif

@@ -20,7 +20,8 @@ store_gauges(varve_store *store, struct gauges *out)
 
     index_stats_get(store->index, &stats);
     log_for_each(store->log, add_segment, out);
-    out->capacity_bytes = store->options.capacity;
+    recency_gauges(store, out);
+    out->capacity_bytes = space_capacity(store);
     out->disk_bytes = space_used(store);
     mutex_lock(&store->namespace_lock);
     out->namespaces = store->namespace_count;

@@ -318,9 +318,12 @@ find_pages(struct get *get)
 {
     struct counters *counters = &get->store->counters;
     struct index_view *view = index_view_acquire(get->store->index);
-    uint64_t stamps = log_stamps(get->store->log, get->count), touched = 0;
     uint64_t io_align = get->store->env->io_align;
     struct index_cursor cursor;
+    struct touches touches;
+
+    touches_begin(&touches, get->store, view, get->count);
+    touches.unless_recent = true; /* a chain is read in several calls, soon after it was probed */
 
     index_cursor_init(&cursor, view);
     for (size_t i = 0; i < get->count; i++) {
@@ -340,9 +343,7 @@ find_pages(struct get *get)
             continue;
         }
         page->size = fetch->location.size;
-        if (fetch->location.segment != touched)
-            log_touch_stale(get->store->log, fetch->location.segment, stamps - i);
-        touched = fetch->location.segment;
+        touches_add(&touches, &fetch->location, (int64_t)i);
         if (room < page->size) {
             page->status = VARVE_E_ARG;
             continue;
@@ -353,6 +354,7 @@ find_pages(struct get *get)
         if (page->size == 0)
             settle_page(get, (uint32_t)i);
     }
+    touches_end(&touches);
     index_cursor_deinit(&cursor);
     index_view_release(view);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Capacity: every file is paid for before it is made. Bytes that are not there come from dropping the coldest sealed
- * segment whole, as often as needed.
+ * Capacity: every file is paid for before it is made. Bytes that are not there come from reclaim.
  */
 #include <assert.h>
 
@@ -10,13 +9,16 @@
 
 #define READERS_WAIT_MS   10
 #define READERS_WAITS_MAX 100 /* a second for readers of dropped segments; then more are dropped */
+#define AHEAD_SHARE       8   /* of the capacity, at most, is kept free for the next segments */
+#define RUN_BYTES_A_PAGE  48  /* of the run that the active memtable will make: about 25, and its locator */
+#define RUN_BYTES_FIXED   ((uint64_t)64 << 10)
 
 void
 space_init(struct space *space, uint64_t capacity)
 {
     mutex_init(&space->lock);
     cond_init(&space->returned);
-    space->capacity = capacity;
+    space->capacity = space->ceiling = capacity;
 }
 
 void
@@ -26,19 +28,63 @@ space_deinit(struct space *space)
     mutex_deinit(&space->lock);
 }
 
-/* Take the bytes if they are there, after waiting for readers of dropped segments if those have enough. */
+void
+space_set_capacity(varve_store *store, uint64_t capacity)
+{
+    struct space *space = &store->space;
+
+    mutex_lock(&space->lock);
+    space->capacity = capacity;
+    space->ceiling = space->used > capacity ? space->used : capacity;
+    cond_broadcast(&space->returned);
+    mutex_unlock(&space->lock);
+}
+
+uint64_t
+space_capacity(varve_store *store)
+{
+    uint64_t capacity;
+
+    mutex_lock(&store->space.lock);
+    capacity = store->space.capacity;
+    mutex_unlock(&store->space.lock);
+    return capacity;
+}
+
+uint64_t
+space_ceiling(varve_store *store)
+{
+    uint64_t ceiling;
+
+    mutex_lock(&store->space.lock);
+    ceiling = store->space.ceiling;
+    mutex_unlock(&store->space.lock);
+    return ceiling;
+}
+
+/* Whether the file system has `bytes` beyond what min_free asks to leave. Where it does not say, the next write will. */
 static bool
-take_free(struct space *space, uint64_t bytes)
+disk_allows(varve_store *store, uint64_t bytes)
+{
+    uint64_t min_free = store_live_option(store, &store->options.min_free);
+    uint64_t available;
+
+    return min_free == 0 || store->env->ops->free_space(store->env, &available) < 0 || available >= min_free + bytes;
+}
+
+/* Take the bytes if `limit` allows, after waiting for readers of dropped segments if those have enough. */
+static bool
+take_free(struct space *space, uint64_t bytes, const uint64_t *limit, uint64_t reserve)
 {
     bool taken = false;
 
     mutex_lock(&space->lock);
     for (int waits = 0; !taken; waits++) {
-        if (space->used + bytes <= space->capacity) {
+        if (space->used + bytes + reserve <= *limit) {
             space->used += bytes;
             space->taken += bytes;
             taken = true;
-        } else if (space->used - space->returning + bytes <= space->capacity && waits < READERS_WAITS_MAX) {
+        } else if (space->used - space->returning + bytes + reserve <= *limit && waits < READERS_WAITS_MAX) {
             cond_wait_ms(&space->returned, &space->lock, READERS_WAIT_MS);
         } else {
             break;
@@ -48,25 +94,66 @@ take_free(struct space *space, uint64_t bytes)
     return taken;
 }
 
-int
-space_take(varve_store *store, uint64_t bytes, varve_error *err)
+/* What only survivors may take: a segment, so that there is always room to copy the live pages of a victim to. */
+static uint64_t
+survivors_reserve(varve_store *store)
 {
+    uint64_t segment = store->segment_bytes + LOG_BLOCK_BYTES, most = space_capacity(store) / AHEAD_SHARE;
+
+    return segment < most ? segment : most;
+}
+
+static int
+take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_error *err)
+{
+    uint64_t capacity = space_capacity(store);
     int rc = VARVE_OK;
 
-    if (bytes > store->space.capacity)
+    if (bytes + reserve > capacity)
         return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
-                         (unsigned long long)bytes, (unsigned long long)store->space.capacity);
-    while (!take_free(&store->space, bytes)) {
-        rc = space_drop_segment(store, err);
-        if (rc == VARVE_MISS) { /* full ones become droppable once they are sealed */
+                         (unsigned long long)bytes, (unsigned long long)capacity);
+    while (!disk_allows(store, bytes) || !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
+        rc = reclaim_work(store, err);
+        if (rc == VARVE_MISS) { /* full ones can go once they are sealed */
             rc = log_seal(store->log, err);
             if (rc == VARVE_MISS)
-                return error_set(err, VARVE_E_NOSPC, "no segment can be dropped to make room: raise capacity");
+                return error_set(err, VARVE_E_NOSPC,
+                                 "no segment can be dropped to make room: raise capacity, or lower min_free");
         }
         if (rc != VARVE_OK)
             return rc;
     }
     return VARVE_OK;
+}
+
+int
+space_take_for_index(varve_store *store, uint64_t bytes, varve_error *err)
+{
+    return take_or_reclaim(store, bytes, 0, err);
+}
+
+int
+space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err)
+{
+    return take_or_reclaim(store, bytes, survivors_reserve(store), err);
+}
+
+int
+space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err)
+{
+    if (!disk_allows(store, bytes))
+        return error_set(err, VARVE_E_NOSPC, "less than min_free would be left in the file system");
+    if (!take_free(&store->space, bytes, &store->space.ceiling, 0))
+        return error_set(err, VARVE_E_NOSPC, "no room for the live pages of a segment");
+    return VARVE_OK;
+}
+
+/* `used` has fallen: so does what may be used while there is more than the capacity. space.lock held. */
+static void
+lower_ceiling(struct space *space)
+{
+    if (space->ceiling > space->used)
+        space->ceiling = space->used > space->capacity ? space->used : space->capacity;
 }
 
 void
@@ -83,6 +170,7 @@ space_give_back(varve_store *store, uint64_t bytes)
     mutex_lock(&store->space.lock);
     assert(bytes <= store->space.used);
     store->space.used -= bytes;
+    lower_ceiling(&store->space);
     cond_broadcast(&store->space.returned);
     mutex_unlock(&store->space.lock);
 }
@@ -94,6 +182,7 @@ space_segment_gone(varve_store *store, uint64_t bytes)
     assert(bytes <= store->space.returning && bytes <= store->space.used);
     store->space.returning -= bytes;
     store->space.used -= bytes;
+    lower_ceiling(&store->space);
     cond_broadcast(&store->space.returned);
     mutex_unlock(&store->space.lock);
 }
@@ -120,17 +209,14 @@ space_taken(varve_store *store)
     return taken;
 }
 
-/*
- * Tell the manifest, unlink the file, and expect its space. Without a sync: should the power fail in between, the manifest names a segment that is
- * missing, which recovery takes for dropped.
- */
-static int
-drop(varve_store *store, struct segment *segment, varve_error *err)
+int
+space_drop(varve_store *store, struct segment *segment, varve_error *err)
 {
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
     uint64_t bytes = log_segment_space(segment);
     int rc;
 
+    recency_segment_end(store, segment);
     item.u.segment.number = segment->number;
     rc = store_commit(store, &item, 1, false, err);
     mutex_lock(&store->space.lock);
@@ -145,39 +231,62 @@ drop(varve_store *store, struct segment *segment, varve_error *err)
 }
 
 int
-space_drop_segment(varve_store *store, varve_error *err)
-{
-    struct segment *segment = log_drop_begin(store->log);
-    uint64_t pages;
-    int rc;
-
-    if (segment == NULL)
-        return VARVE_MISS;
-    pages = log_segment_pages(store->log, segment);
-    rc = drop(store, segment, err);
-    if (rc == VARVE_OK) {
-        COUNT(&store->counters, segments_dropped, 1);
-        COUNT(&store->counters, dropped_pages, pages);
-    }
-    return rc;
-}
-
-int
 space_drop_spare(varve_store *store, varve_error *err)
 {
     struct segment *segment = log_drop_spare(store->log);
 
-    return segment == NULL ? VARVE_OK : drop(store, segment, err);
+    return segment == NULL ? VARVE_OK : space_drop(store, segment, err);
+}
+
+static void
+add_segment(void *arg, const struct segment *segment)
+{
+    *(uint64_t *)arg += segment->bytes + LOG_BLOCK_BYTES;
+}
+
+/* What is to be free: the next segment of each stream, and the next run. */
+static uint64_t
+ahead(varve_store *store)
+{
+    uint64_t pages = atomic_load_explicit(&store->active_pages, memory_order_relaxed);
+    uint64_t most = space_capacity(store) / AHEAD_SHARE;
+    uint64_t want = store->segment_bytes + survivors_reserve(store) + pages * RUN_BYTES_A_PAGE + RUN_BYTES_FIXED;
+
+    return want < most ? want : most;
+}
+
+uint64_t
+space_for_pages(varve_store *store)
+{
+    uint64_t segments = 0, others = ahead(store), capacity;
+
+    log_for_each(store->log, add_segment, &segments);
+    mutex_lock(&store->space.lock);
+    others += store->space.used > segments ? store->space.used - segments : 0;
+    capacity = store->space.capacity;
+    mutex_unlock(&store->space.lock);
+    return capacity > others ? capacity - others : 0;
 }
 
 bool
 space_is_short(varve_store *store)
 {
-    uint64_t want = store->segment_bytes + store->options.memtable_bytes;
+    uint64_t want = ahead(store);
     bool is_short;
 
     mutex_lock(&store->space.lock);
     is_short = store->space.used - store->space.returning + want > store->space.capacity;
     mutex_unlock(&store->space.lock);
     return is_short;
+}
+
+bool
+space_is_over(varve_store *store)
+{
+    bool over;
+
+    mutex_lock(&store->space.lock);
+    over = store->space.used - store->space.returning > store->space.capacity;
+    mutex_unlock(&store->space.lock);
+    return over || !disk_allows(store, 0);
 }

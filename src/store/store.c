@@ -11,7 +11,6 @@
 
 #define SEGMENT_BYTES_MIN     ((uint64_t)256 << 10) /* of the default, not of the option */
 #define SEGMENT_BYTES_DEFAULT ((uint64_t)256 << 20)
-#define SEGMENTS_WANTED       64 /* in a full store, at least: the last segment is then under 2 % of it */
 #define MEMTABLE_SHARE        16 /* a memtable takes at most this part of a small capacity */
 #define MEMTABLE_BYTES_MIN    ((uint64_t)128 << 10)
 #define MANIFEST_SHARE        64
@@ -112,6 +111,28 @@ clamp(uint64_t value, uint64_t low, uint64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
+static uint64_t
+default_capacity(uint64_t available)
+{
+    return clamp(available / 10 * 9, (uint64_t)4 << 20, UINT64_MAX);
+}
+
+/* What follows from the capacity. */
+static void
+settle_capacity(varve_store *store)
+{
+    const struct varve_options *options = &store->options;
+    uint64_t segment_bytes = options->segment_bytes;
+
+    if (segment_bytes == 0)
+        segment_bytes = clamp(options->capacity / RECLAIM_SEGMENTS, SEGMENT_BYTES_MIN, SEGMENT_BYTES_DEFAULT);
+    store->segment_bytes = log_pad(segment_bytes, 12);
+    /* Half: a page must not push out everything else, nor stand in the way of the segment before it. */
+    store->page_bytes_max = options->capacity / 2 > 2 * LOG_BLOCK_BYTES + SEGMENT_HEADER_BYTES
+                                ? options->capacity / 2 - (uint64_t)2 * LOG_BLOCK_BYTES - SEGMENT_HEADER_BYTES
+                                : 0;
+}
+
 /* Settle the options that depend on the disk or on each other. */
 static int
 settle_options(varve_store *store, const struct manifest_state *state, varve_error *err)
@@ -128,20 +149,38 @@ settle_options(varve_store *store, const struct manifest_state *state, varve_err
         rc = store->env->ops->free_space(store->env, &available);
         if (rc < 0)
             return error_os(err, rc, "free space of the file system");
-        options->capacity = clamp((available + held) / 10 * 9, (uint64_t)4 << 20, UINT64_MAX);
+        options->capacity = default_capacity(available + held);
     }
-    store->segment_bytes = options->segment_bytes;
-    if (store->segment_bytes == 0)
-        store->segment_bytes = clamp(options->capacity / SEGMENTS_WANTED, SEGMENT_BYTES_MIN, SEGMENT_BYTES_DEFAULT);
-    store->segment_bytes = log_pad(store->segment_bytes, 12);
+    settle_capacity(store);
     options->memtable_bytes = clamp(options->memtable_bytes, MEMTABLE_BYTES_MIN,
                                     clamp(options->capacity / MEMTABLE_SHARE, MEMTABLE_BYTES_MIN, UINT64_MAX));
     options->io_bytes &= ~(uint64_t)(IO_ALIGN_MAX - 1);
-    /* Half: a page must not push out everything else, nor stand in the way of the segment before it. */
-    store->page_bytes_max = options->capacity / 2 > 2 * LOG_BLOCK_BYTES + SEGMENT_HEADER_BYTES
-                                ? options->capacity / 2 - (uint64_t)2 * LOG_BLOCK_BYTES - SEGMENT_HEADER_BYTES
-                                : 0;
     space_init(&store->space, options->capacity);
+    return VARVE_OK;
+}
+
+int
+store_apply_options(varve_store *store, varve_error *err)
+{
+    struct varve_options *options = &store->options;
+    uint64_t available;
+    int rc;
+
+    index_set_shape(store->index, (uint32_t)options->size_ratio, (uint32_t)options->runs_per_level,
+                    (uint32_t)options->runs_last_level);
+    if (options->capacity == space_capacity(store))
+        return VARVE_OK;
+    if (options->capacity == 0) {
+        rc = store->env->ops->free_space(store->env, &available);
+        if (rc < 0) {
+            options->capacity = space_capacity(store);
+            return error_os(err, rc, "free space of the file system");
+        }
+        options->capacity = default_capacity(available + space_used(store));
+    }
+    settle_capacity(store);
+    log_set_segment_bytes(store->log, store->segment_bytes);
+    space_set_capacity(store, options->capacity);
     return VARVE_OK;
 }
 
@@ -150,8 +189,11 @@ free_store(varve_store *store)
 {
     struct env *env = store->env;
 
+    if (store->reclaim_job != NULL)
+        reclaim_abandon(store);
     if (store->index != NULL)
         index_destroy(store->index);
+    recency_deinit(store);
     log_destroy(store->log);
     manifest_destroy(store->manifest);
     namespaces_free(store);
@@ -171,6 +213,9 @@ free_store(varve_store *store)
     mutex_deinit(&store->namespace_lock);
     mutex_deinit(&store->namespace_change);
     mutex_deinit(&store->write_lock);
+    mutex_deinit(&store->moves_lock);
+    mutex_deinit(&store->reclaim_lock);
+    mutex_deinit(&store->recency.lock);
     mutex_deinit(&store->slice_lock);
     env_free(env, store);
 }
@@ -186,6 +231,9 @@ create_store(struct env *env, const varve_options *options)
     store->options = *options;
     store->next_branch = 1;
     mutex_init(&store->slice_lock);
+    mutex_init(&store->recency.lock);
+    mutex_init(&store->reclaim_lock);
+    mutex_init(&store->moves_lock);
     mutex_init(&store->write_lock);
     mutex_init(&store->namespace_change);
     mutex_init(&store->namespace_lock);
@@ -212,6 +260,8 @@ bring_up(varve_store *store, varve_error *err)
     rc = load_manifest(store, &state, err);
     if (rc == VARVE_OK)
         rc = settle_options(store, &state, err);
+    if (rc == VARVE_OK)
+        rc = recency_init(store, err);
     if (rc == VARVE_OK) {
         store->next_branch = state.next_branch;
         manifest_bytes = clamp(store->options.capacity / MANIFEST_SHARE, MANIFEST_BYTES_MIN, MANIFEST_BYTES_MAX);
@@ -232,7 +282,7 @@ bring_up(varve_store *store, varve_error *err)
         rc = recovery_replay(recovery, err);
     }
     while (rc == VARVE_OK && space_used(store) > store->options.capacity)
-        rc = space_drop_segment(store, err);
+        rc = reclaim_work(store, err);
     recovery_free(store, recovery);
     manifest_state_deinit(&state);
     return rc == VARVE_MISS ? VARVE_OK : error_settle(err, rc); /* nothing left to drop: puts will say so */
@@ -322,6 +372,7 @@ varve_close(varve_store *store, varve_error *err)
         return VARVE_OK;
     env = store->env;
     store_stop_background(store);
+    reclaim_abandon(store);
     rc = settle(store, err);
     free_store(store);
     env->ops->destroy(env);

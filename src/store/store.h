@@ -24,6 +24,8 @@
 #include "index/index.h"
 #include "log/log.h"
 #include "manifest/manifest.h"
+#include "store/recency.h"
+#include "store/reclaim_job.h"
 
 #define TIP_SLOTS 4096 /* branches whose next free depth is remembered: a few times the puts that can be in flight */
 
@@ -47,6 +49,7 @@ struct space {
     struct mutex lock;
     struct cond returned; /* some came back */
     uint64_t capacity;
+    uint64_t ceiling; /* the capacity, or, since that was lowered, what is still used: survivors may take so much */
     uint64_t used;
     uint64_t taken;     /* in all, ever: the same twice when nothing was made between */
     uint64_t returning; /* of dropped segments that still have readers: part of used */
@@ -76,16 +79,23 @@ struct varve_store {
     struct space space;
     struct background background;
     uint8_t store_id[16];
-    uint64_t segment_bytes;
-    uint64_t page_bytes_max; /* what fits in a segment of its own, under this capacity */
+    _Atomic uint64_t segment_bytes;
+    _Atomic uint64_t page_bytes_max; /* what fits in a segment of its own, under this capacity */
     uint8_t align_shift;
     atomic_bool read_only; /* a sync or a manifest write failed */
+
+    struct recency recency;
+    struct mutex reclaim_lock; /* one victim at a time; held across its I/O */
+    struct reclaim_job *reclaim_job;
+    unsigned reclaim_failures; /* in a row */
+    struct mutex moves_lock;   /* where a page lies: removals, and copying live pages; held across their I/O */
 
     struct mutex
         slice_lock; /* one slice of background work; held across its I/O, waited for by nothing that serves pages */
     struct mutex write_lock; /* inserts and rotations; branches */
     uint64_t next_branch;
     uint64_t active_extents; /* in the active memtable: bounds the replay */
+    _Atomic uint64_t active_pages;
     struct branch_tip tips[TIP_SLOTS];
     struct log_mark *marks; /* of frozen memtables */
     bool recovering;        /* the memtable does not hold all of the log yet */
@@ -109,6 +119,9 @@ int store_open(struct env *env, const varve_options *options, varve_store **out,
  * Free the store as if the process had died: no sync, no flush, nothing written. For tests of recovery.
  */
 void store_abandon(varve_store *store);
+
+/* Live options were changed, with background.lock held: what follows from them. */
+int store_apply_options(varve_store *store, varve_error *err);
 
 /* store.c: what write paths ask first. */
 int store_writable(varve_store *store, varve_error *err);
@@ -135,6 +148,10 @@ int store_start_background(varve_store *store, varve_error *err);
 void store_stop_background(varve_store *store);
 /* Freeze the active memtable. write_lock held. */
 int store_rotate(varve_store *store);
+/* The value of an option that may change while the store is open. */
+uint64_t store_live_option(varve_store *store, const uint64_t *option);
+/* Make the log durable, without the manifest. */
+int store_sync_log(varve_store *store, varve_error *err);
 /* Enough time, or bytes, since the last sync? */
 bool store_sync_due(varve_store *store);
 /* Sync everything acknowledged. */
@@ -143,20 +160,36 @@ int store_sync(varve_store *store, varve_error *err);
 /* space.c */
 void space_init(struct space *space, uint64_t capacity);
 void space_deinit(struct space *space);
-/* Take bytes, dropping segments while there are too few. VARVE_OK or VARVE_E_NOSPC. */
-int space_take(varve_store *store, uint64_t bytes, varve_error *err);
+/* Lowered, it is reached as reclaim goes on; until then nothing but survivors is given room. */
+void space_set_capacity(varve_store *store, uint64_t capacity);
+uint64_t space_capacity(varve_store *store);
+/* What is never exceeded: the capacity, but for the time after it was lowered. */
+uint64_t space_ceiling(varve_store *store);
+/* Take bytes, reclaiming segments while there are too few. VARVE_OK or VARVE_E_NOSPC. */
+int space_take_for_index(varve_store *store, uint64_t bytes, varve_error *err);
+/* The same, and leave enough for the next segment of survivors. */
+int space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err);
+/* Take bytes that are there, or VARVE_E_NOSPC: reclaim itself asks. */
+int space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err);
 /* Count bytes that are there already (recovery, the manifest), whatever the capacity. */
 void space_count(varve_store *store, uint64_t bytes);
 void space_give_back(varve_store *store, uint64_t bytes);
 void space_segment_gone(varve_store *store, uint64_t bytes);
 uint64_t space_used(varve_store *store);
 uint64_t space_taken(varve_store *store);
-/* Drop one segment. VARVE_OK, VARVE_MISS (none can be), or why the drop could not be made durable. */
-int space_drop_segment(varve_store *store, varve_error *err);
+/*
+ * After log_drop_begin(): tell the manifest, unlink the file, and expect its space. Without a sync: should the power fail in between, the manifest names a
+ * segment that is missing, which recovery takes for dropped.
+ */
+int space_drop(varve_store *store, struct segment *segment, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */
 int space_drop_spare(varve_store *store, varve_error *err);
-/* Less room left than the next segment and run will want? */
+/* What pages may take: the capacity without the index and the manifest as they are now, and what is kept free. */
+uint64_t space_for_pages(varve_store *store);
+/* Less room left than the next segments and the next run will want? */
 bool space_is_short(varve_store *store);
+/* More used than there should be, since the capacity was lowered or the file system is nearly full? */
+bool space_is_over(varve_store *store);
 
 /* recover.c: in this order. */
 struct recovery;

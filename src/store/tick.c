@@ -35,12 +35,13 @@ store_rotate(varve_store *store)
     mark->next = store->marks;
     store->marks = mark;
     store->active_extents = 0;
+    atomic_store_explicit(&store->active_pages, 0, memory_order_relaxed);
     store_wake_background(store);
     return VARVE_OK;
 }
 
 int
-store_sync(varve_store *store, varve_error *err)
+store_sync_log(varve_store *store, varve_error *err)
 {
     int rc = store_writable(store, err);
 
@@ -48,6 +49,14 @@ store_sync(varve_store *store, varve_error *err)
         rc = log_sync(store->log, err);
     if (rc == VARVE_OK) /* one that this sync waited for may have failed, with what was to be synced here */
         rc = store_writable(store, err);
+    return rc;
+}
+
+int
+store_sync(varve_store *store, varve_error *err)
+{
+    int rc = store_sync_log(store, err);
+
     if (rc == VARVE_OK) {
         rc = manifest_sync(store->manifest, err);
         if (rc != VARVE_OK)
@@ -61,8 +70,8 @@ store_sync(varve_store *store, varve_error *err)
     return rc;
 }
 
-static uint64_t
-live_option(varve_store *store, const uint64_t *option)
+uint64_t
+store_live_option(varve_store *store, const uint64_t *option)
 {
     uint64_t value;
 
@@ -76,13 +85,13 @@ bool
 store_sync_due(varve_store *store)
 {
     uint64_t unsynced = log_unsynced_bytes(store->log);
-    uint64_t interval_ms = live_option(store, &store->options.sync_interval_ms);
+    uint64_t interval_ms = store_live_option(store, &store->options.sync_interval_ms);
     uint64_t since_ns =
         store->env->ops->now_ns(store->env) - atomic_load_explicit(&store->last_sync_ns, memory_order_relaxed);
 
     if (unsynced == 0)
         return false;
-    return unsynced >= live_option(store, &store->options.sync_bytes) ||
+    return unsynced >= store_live_option(store, &store->options.sync_bytes) ||
            (interval_ms > 0 && since_ns >= interval_ms * 1000000u);
 }
 
@@ -98,6 +107,18 @@ flush(varve_store *store)
     return rc == VARVE_OK ? index_flush(store->index, NULL) : rc;
 }
 
+static int
+load_recency(varve_store *store)
+{
+    int rc = VARVE_MISS;
+
+    mutex_lock(&store->reclaim_lock);
+    if (store->recency.missing)
+        rc = recency_load(store) ? VARVE_OK : VARVE_E_NOMEM;
+    mutex_unlock(&store->reclaim_lock);
+    return rc;
+}
+
 /* The first of the kinds of work that there is something to do for. VARVE_MISS: none. */
 static int
 do_slice(varve_store *store)
@@ -110,8 +131,10 @@ do_slice(varve_store *store)
         return store_sync(store, NULL);
     if (rc == VARVE_MISS)
         rc = flush(store);
-    if (rc == VARVE_MISS && (log_has_dead_segment(store->log) || space_is_short(store)))
-        rc = space_drop_segment(store, NULL);
+    if (rc == VARVE_MISS)
+        rc = load_recency(store);
+    if (rc == VARVE_MISS)
+        rc = reclaim_slice(store);
     if (rc == VARVE_MISS)
         rc = index_merge(store->index, MERGE_SLICE_BYTES, NULL);
     return rc;

@@ -12,8 +12,6 @@ struct walk {
     struct index_view *view;
     struct index_cursor cursor;
     uint32_t ns_id;
-    uint64_t stamps;  /* of the chain: log_stamps() */
-    uint64_t touched; /* the segment touched last: neighbours share one */
 };
 
 static void
@@ -22,7 +20,6 @@ walk_begin(struct walk *walk, varve_store *store, varve_namespace *ns)
     walk->store = store;
     walk->ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     walk->view = index_view_acquire(store->index);
-    walk->touched = 0;
     index_cursor_init(&walk->cursor, walk->view);
 }
 
@@ -39,14 +36,6 @@ walk_find(struct walk *walk, const varve_id *id, struct location *location)
     return index_cursor_find(&walk->cursor, walk->ns_id, id, location);
 }
 
-static void
-walk_touch(struct walk *walk, const struct location *location, size_t index)
-{
-    if (location->segment != walk->touched)
-        log_touch(walk->store->log, location->segment, walk->stamps - index);
-    walk->touched = location->segment;
-}
-
 static bool
 follows(const struct location *location, const struct location *before)
 {
@@ -60,6 +49,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
 {
     struct location location, before = {.segment = 0};
     struct read_speed speed;
+    struct touches touches;
     struct walk walk;
     uint64_t bytes = 0;
     uint32_t extents = 0;
@@ -72,9 +62,9 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         return rc;
     speed = store_read_speed(store); /* once: prefixes must not get cheaper with length */
     walk_begin(&walk, store, ns);
-    walk.stamps = log_stamps(store->log, count);
+    touches_begin(&touches, store, walk.view, count);
     for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
-        walk_touch(&walk, &location, found);
+        touches_add(&touches, &location, (int64_t)found);
         if (estimate == NULL)
             continue;
         bytes += location.size;
@@ -85,6 +75,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         if (estimate->prefix_time_us != NULL)
             estimate->prefix_time_us[found] = read_speed_us(&speed, bytes);
     }
+    touches_end(&touches);
     walk_end(&walk);
     if (estimate != NULL)
         estimate->extents = extents;
@@ -118,6 +109,7 @@ int64_t
 varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     struct location location;
+    struct touches touches;
     struct walk walk;
     int64_t found = 0;
     int rc = pages_check_call(store, ns, ids, count, err);
@@ -125,20 +117,22 @@ varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
     if (rc != VARVE_OK)
         return rc;
     walk_begin(&walk, store, ns);
-    walk.stamps = log_stamps(store->log, count);
+    touches_begin(&touches, store, walk.view, count);
     for (size_t i = 0; i < count; i++) {
         if (walk_find(&walk, &ids[i], &location)) {
-            walk_touch(&walk, &location, i);
+            touches_add(&touches, &location, (int64_t)i);
             found++;
         }
     }
+    touches_end(&touches);
     walk_end(&walk);
     COUNT(&store->counters, touch_pages, (uint64_t)found);
     return found;
 }
 
-int
-store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
+/* Forget the copy at `location`. moves_lock held. */
+static int
+forget_copy(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
 {
     struct manifest_item item = {.kind = MANIFEST_PAGE_REMOVE};
     int rc = log_removal_reserve(store->log, location->segment);
@@ -153,35 +147,70 @@ store_forget(varve_store *store, const varve_id *id, const struct location *loca
     /* The edit first: another removal that finds the page gone is acknowledged, and it must last. */
     rc = store_commit(store, &item, 1, false, err);
     log_removal_finish(store->log, location->segment, location->offset, id->bytes, rc == VARVE_OK);
+    if (rc == VARVE_OK)
+        recency_kill(store, location->segment, location->offset);
     return rc;
+}
+
+int
+store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
+{
+    int rc;
+
+    mutex_lock(&store->moves_lock);
+    rc = forget_copy(store, id, location, err);
+    mutex_unlock(&store->moves_lock);
+    return rc;
+}
+
+/*
+ * Forget every copy of a page: a race of two puts may have stored it twice, and reclaim may have copied it. The view is of now, and no copy is made while
+ * moves_lock is held. VARVE_OK, or VARVE_MISS: there was none.
+ */
+static int
+remove_page(varve_store *store, uint32_t ns_id, const varve_id *id, varve_error *err)
+{
+    struct index_view *view;
+    struct index_cursor cursor;
+    struct location location;
+    int result = VARVE_MISS, rc = VARVE_OK;
+
+    mutex_lock(&store->moves_lock);
+    view = index_view_acquire(store->index);
+    for (;;) {
+        bool found;
+
+        index_cursor_init(&cursor, view); /* a used one remembers that the segment had no removals */
+        found = index_cursor_find(&cursor, ns_id, id, &location);
+        index_cursor_deinit(&cursor);
+        if (!found)
+            break;
+        result = VARVE_OK;
+        rc = forget_copy(store, id, &location, err);
+        if (rc != VARVE_OK)
+            break;
+    }
+    index_view_release(view);
+    mutex_unlock(&store->moves_lock);
+    return rc != VARVE_OK ? rc : result;
 }
 
 int64_t
 varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
-    struct location location;
-    struct walk walk;
     int64_t removed = 0;
+    uint32_t ns_id;
     int rc = pages_check_call(store, ns, ids, count, err);
 
     if (rc == VARVE_OK)
         rc = store_writable(store, err);
     if (rc != VARVE_OK)
         return rc;
-    walk_begin(&walk, store, ns);
-    for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
-        bool found = false;
-
-        /* A race of two puts may have stored it twice. */
-        while (rc == VARVE_OK && walk_find(&walk, &ids[i], &location)) {
-            rc = store_forget(store, &ids[i], &location, err);
-            found = true;
-            index_cursor_deinit(&walk.cursor); /* it remembers that the segment had no removals */
-            index_cursor_init(&walk.cursor, walk.view);
-        }
-        removed += found;
+    ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
+    for (size_t i = 0; i < count && rc >= VARVE_OK; i++) {
+        rc = remove_page(store, ns_id, &ids[i], err);
+        removed += rc == VARVE_OK;
     }
-    walk_end(&walk);
     COUNT(&store->counters, remove_pages, (uint64_t)removed);
-    return rc == VARVE_OK ? removed : rc;
+    return rc < VARVE_OK ? rc : removed;
 }

@@ -17,13 +17,13 @@ hook_new_file_number(void *arg)
 static int
 hook_space_take(void *arg, uint64_t bytes)
 {
-    return space_take(arg, bytes, NULL);
+    return space_take_for_index(arg, bytes, NULL);
 }
 
 static int
-hook_log_space_take(void *arg, uint64_t bytes, varve_error *err)
+hook_log_space_take(void *arg, enum log_stream stream, uint64_t bytes, varve_error *err)
 {
-    return space_take(arg, bytes, err);
+    return stream == LOG_NEW ? space_take_for_pages(arg, bytes, err) : space_take_for_survivors(arg, bytes, err);
 }
 
 static void
@@ -39,14 +39,16 @@ hook_segment_gone(void *arg, uint64_t bytes)
 }
 
 static int
-hook_space_squeeze(void *arg, uint64_t bytes)
+hook_space_squeeze(void *arg, enum log_stream stream, uint64_t bytes)
 {
     varve_store *store = arg;
     uint64_t dropped = 0;
     int rc = VARVE_OK;
 
+    if (stream != LOG_NEW)
+        return VARVE_MISS; /* reclaim is what asks: it drops its victim instead */
     while (rc == VARVE_OK && dropped < bytes) {
-        rc = space_drop_segment(store, NULL);
+        rc = reclaim_drop_one(store, NULL);
         dropped += store->segment_bytes;
     }
     return dropped > store->segment_bytes ? VARVE_OK : rc;
@@ -65,9 +67,14 @@ hook_sync_failed(void *arg)
 }
 
 static void
-hook_segment_created(void *arg)
+hook_segment_created(void *arg, struct segment *segment, enum log_stream stream)
 {
-    COUNT(&((varve_store *)arg)->counters, segments_created, 1);
+    varve_store *store = arg;
+
+    COUNT(&store->counters, segments_created, 1);
+    recency_segment_begin(store, segment);
+    if (stream == LOG_NEW)
+        recency_note_segment(store, segment->bytes);
 }
 
 static bool
@@ -211,6 +218,8 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
 
     for (size_t i = 0; i < state->segment_count && rc == VARVE_OK; i++) {
         rc = log_add_segment(store->log, &state->segments[i], err);
+        if (rc == VARVE_OK)
+            recency_expect(store, state->segments[i].number);
         space_count(store, state->segments[i].bytes + LOG_BLOCK_BYTES);
     }
     for (size_t i = 0; i < state->run_count; i++)

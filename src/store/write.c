@@ -24,8 +24,9 @@ struct put {
     size_t count;
     uint32_t ns_id;
     struct write_batch batch;
+    struct touches touches;
     varve_page **todo;  /* pages to write, in order, as groups */
-    uint64_t stamps;    /* the first page's; the page at index i has stamps - i */
+    struct key parent;  /* of the first page, when that is new; branch 0: none, or not known */
     struct key *places; /* count: where a page that is stored lies; branch 0: not known */
     struct extent_write *extents, **extents_end;
 };
@@ -39,8 +40,10 @@ store_insert(varve_store *store, const struct entry *entry)
         rc = store_rotate(store);
     if (rc == VARVE_OK)
         rc = index_insert(store->index, entry);
-    if (rc == VARVE_OK)
+    if (rc == VARVE_OK) {
         store->active_extents++;
+        atomic_fetch_add_explicit(&store->active_pages, entry->count, memory_order_relaxed);
+    }
     return rc;
 }
 
@@ -91,25 +94,26 @@ find_repeats(struct put *put, uint32_t *first_of)
     return VARVE_OK;
 }
 
-/* Find what is stored: status OK, place known, segment touched. */
+/* Find what is stored: status OK, place known, to be touched. Of a chain that begins with a new page, the parent. */
 static void
-find_stored(struct put *put, struct index_view *view)
+find_stored(struct put *put, struct index_view *view, const varve_id *parent_id)
 {
     struct index_cursor cursor;
     struct location location;
-    uint64_t touched = 0;
 
     index_cursor_init(&cursor, view);
     for (size_t i = 0; i < put->count; i++) {
-        if (put->pages[i].status != STATUS_PENDING ||
-            !index_cursor_find(&cursor, put->ns_id, &put->pages[i].id, &location))
+        if (put->pages[i].status != STATUS_PENDING)
             continue;
-        put->pages[i].status = VARVE_OK;
-        put->places[i] = location.key;
-        if (location.segment != touched)
-            log_touch(put->store->log, location.segment, put->stamps - i);
-        touched = location.segment;
-        COUNT(&put->store->counters, put_duplicates, 1);
+        if (index_cursor_find(&cursor, put->ns_id, &put->pages[i].id, &location)) {
+            put->pages[i].status = VARVE_OK;
+            put->places[i] = location.key;
+            touches_add(&put->touches, &location, (int64_t)i);
+            COUNT(&put->store->counters, put_duplicates, 1);
+        } else if (i == 0 && parent_id != NULL && index_cursor_find(&cursor, put->ns_id, parent_id, &location)) {
+            put->parent = location.key;
+            touches_add(&put->touches, &location, -1);
+        }
     }
     index_cursor_deinit(&cursor);
 }
@@ -129,13 +133,14 @@ assign_place(struct put *put, struct index_view *view, const struct key *parent,
 {
     varve_store *store = put->store;
     struct key place = {.ns_id = put->ns_id};
+    struct entry taken;
     struct branch_tip *tip;
     bool goes_on = false;
 
     if (parent->branch != 0) {
         place.branch = parent->branch;
         place.depth = parent->depth + 1;
-        goes_on = !index_slot_taken(view, &place);
+        goes_on = !index_find_key(view, &place, &taken);
     }
     mutex_lock(&store->write_lock);
     if (goes_on) {
@@ -153,33 +158,6 @@ assign_place(struct put *put, struct index_view *view, const struct key *parent,
     return place;
 }
 
-/* Make a written extent part of the index. Its reservation ends, whatever happens. */
-static int
-insert_extent(varve_store *store, struct extent_write *extent)
-{
-    int rc = VARVE_OK;
-    struct entry entry;
-    bool inserted;
-
-    if (extent->rc < 0) {
-        rc = error_os(NULL, extent->rc, "write");
-        extent_write_void(extent);
-    }
-    mutex_lock(&store->write_lock);
-    if (rc == VARVE_OK) {
-        log_written(store->log, &extent->reservation);
-        entry = extent_write_entry(extent);
-        rc = store_insert(store, &entry);
-    }
-    inserted = rc == VARVE_OK;
-    if (inserted)
-        log_touch(store->log, entry.segment, extent->stamp);
-    log_finish(store->log, &extent->reservation, inserted, extent->header.ns_id, extent->header.count,
-               extent->payload_bytes);
-    mutex_unlock(&store->write_lock);
-    return rc;
-}
-
 /* Wait for the extents and insert them, in order. */
 static void
 finish_extents(struct put *put)
@@ -189,12 +167,14 @@ finish_extents(struct put *put)
 
     io_drain(put->batch.queue);
     for (struct extent_write *extent = put->extents; extent != NULL; extent = next) {
-        int rc = insert_extent(store, extent);
+        struct entry entry = extent_write_entry(extent);
+        int rc = extent_write_install(extent);
 
         next = extent->next;
         for (uint32_t i = 0; i < extent->header.count; i++)
             extent->pages[i]->status = rc;
         if (rc == VARVE_OK) {
+            recency_add(store, &entry, touches_value(&put->touches) - (uint64_t)(extent->pages[0] - put->pages));
             COUNT(&store->counters, put_pages, extent->header.count);
             COUNT(&store->counters, put_bytes, extent->payload_bytes);
             COUNT(&store->counters, extents_written, 1);
@@ -222,7 +202,6 @@ begin_extent(struct put *put, const struct extent_header *key_part, varve_page *
             return rc;
         rc = extent_write_begin(&put->batch, key_part, pages, count, &extent, NULL);
         if (rc == VARVE_OK) {
-            extent->stamp = put->stamps - (uint64_t)(pages[0] - put->pages);
             *put->extents_end = extent;
             put->extents_end = &extent->next;
             return (int)extent->header.count;
@@ -267,22 +246,11 @@ write_group(struct put *put, struct index_view *view, const struct key *parent, 
 
 /* Write each maximal run of new pages; the parent of a run is the stored page before it, if that is known. */
 static void
-write_groups(struct put *put, struct index_view *view, const varve_id *parent_id)
+write_groups(struct put *put, struct index_view *view)
 {
-    struct key parent = {0, 0, 0};
+    struct key parent = put->parent;
     size_t i = 0, todo = 0;
 
-    if (parent_id != NULL && put->pages[0].status == STATUS_PENDING) {
-        struct index_cursor cursor;
-        struct location location;
-
-        index_cursor_init(&cursor, view);
-        if (index_cursor_find(&cursor, put->ns_id, parent_id, &location)) {
-            parent = location.key;
-            put->stamps = log_touched(put->store->log, location.segment) - 1; /* below all its ancestors */
-        }
-        index_cursor_deinit(&cursor);
-    }
     while (i < put->count) {
         size_t first = todo;
 
@@ -318,10 +286,12 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
                 put->pages[i].status = VARVE_OK; /* settled below */
         }
         view = index_view_acquire(store->index);
-        find_stored(put, view);
-        write_groups(put, view, parent);
-        index_view_release(view);
+        touches_begin(&put->touches, store, view, put->count);
+        find_stored(put, view, parent);
+        write_groups(put, view);
         finish_extents(put);
+        touches_end(&put->touches);
+        index_view_release(view);
         for (size_t i = 0; i < put->count; i++) {
             if (first_of[i] == i)
                 continue;
@@ -375,7 +345,6 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     COUNT(&store->counters, put_calls, 1);
     put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     put.extents_end = &put.extents;
-    put.stamps = log_stamps(store->log, count);
     put.batch.store = store;
     check_pages(&put);
     rc = store_writable(store, NULL);
@@ -398,7 +367,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     else if ((flags & VARVE_PUT_SYNC) != 0 && (rc = store_sync(store, NULL)) != VARVE_OK)
         fail_all(pages, count, rc); /* stored, but not as durably as was asked for */
     count_errors(&put);
-    if (log_has_work(store->log) || store_sync_due(store))
+    if (log_has_work(store->log) || store_sync_due(store) || space_is_short(store))
         store_wake_background(store);
     return VARVE_OK;
 }

@@ -160,6 +160,7 @@ check_lookups(uint64_t *seed)
     struct index_view *view = index_view_acquire(model.index);
     struct index_cursor cursor;
     struct location location;
+    struct entry found;
     uint64_t branch = 1 + model_random(seed) % BRANCHES;
 
     index_cursor_init(&cursor, view);
@@ -174,9 +175,9 @@ check_lookups(uint64_t *seed)
     for (int i = 0; i < 100; i++) {
         struct key key = {1, (uint32_t)(model_random(seed) % DEPTH_MAX), 1 + model_random(seed) % BRANCHES};
 
-        assert_int_equal(index_slot_taken(view, &key), has_live_copy(&pages[key.branch][key.depth]));
+        assert_int_equal(index_find_key(view, &key, &found), has_live_copy(&pages[key.branch][key.depth]));
         key.branch += BRANCHES;
-        assert_false(index_slot_taken(view, &key));
+        assert_false(index_find_key(view, &key, &found));
     }
     index_view_release(view);
 }
@@ -321,6 +322,7 @@ reader(void *arg)
         index_cursor_init(&cursor, view);
         for (int i = 0; i < 50 && inserted > 0; i++) {
             uint64_t branch = 1 + model_random(&seed) % inserted;
+            struct entry at_key;
             uint32_t found = 0;
 
             for (uint32_t depth = 0; depth < 40; depth++) {
@@ -334,7 +336,7 @@ reader(void *arg)
                     location.key.branch != branch || location.key.depth != depth || location.segment != branch / 50;
             }
             wrong += found != 40 && branch / 50 >= atomic_load(&shared.dropped);
-            (void)index_slot_taken(view, &(struct key){1, 3, branch});
+            (void)index_find_key(view, &(struct key){1, 3, branch}, &at_key);
         }
         index_cursor_deinit(&cursor);
         index_view_release(view);

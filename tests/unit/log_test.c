@@ -25,7 +25,9 @@ fit_extent(void *arg, uint64_t room)
 static int
 reserve(struct reservation *out)
 {
-    return log_reserve(life.store->log, fit_extent, NULL, EXTENT_BYTES, out, &life.err);
+    static const struct log_fit fit = {.take = fit_extent, .least = EXTENT_BYTES};
+
+    return log_reserve(life.store->log, LOG_NEW, &fit, out, &life.err);
 }
 
 /* As if it had been written. */
@@ -94,11 +96,11 @@ test_marks(void **state)
     assert_true(marks[2] == extents[3].offset + 3 * EXTENT_BYTES);
 }
 
-/* Full segments with writes in flight cannot be sealed: there are at most LOG_UNSEALED_MAX, and the next put has to wait. */
+/* Full segments with writes in flight cannot be sealed: there are at most LOG_UNSEALED_NEW_MAX, and the next put has to wait. */
 static void
 test_unsealed(void **state)
 {
-    struct reservation first[LOG_UNSEALED_MAX + 1], more;
+    struct reservation first[LOG_UNSEALED_NEW_MAX + 1], more;
     size_t count = 0;
     int rc, sealed, again;
 
@@ -106,12 +108,12 @@ test_unsealed(void **state)
     while ((rc = reserve(&more)) == VARVE_OK) {
         bool begins = count == 0 || more.segment != first[count - 1].segment;
 
-        if (!begins || count == LOG_UNSEALED_MAX)
+        if (!begins || count == LOG_UNSEALED_NEW_MAX)
             finish(&more);
         else
             first[count] = more;
         count += begins;
-        if (count > LOG_UNSEALED_MAX)
+        if (count > LOG_UNSEALED_NEW_MAX)
             break;
     }
     sealed = log_seal(life.store->log, &life.err);
@@ -119,12 +121,12 @@ test_unsealed(void **state)
     again = reserve(&more); /* seals that one */
     if (again == VARVE_OK)
         finish(&more);
-    for (size_t i = 0; i < LOG_UNSEALED_MAX; i++) {
+    for (size_t i = 0; i < LOG_UNSEALED_NEW_MAX; i++) {
         if (i != 3)
             finish(&first[i]);
     }
     assert_int_equal(rc, VARVE_MISS);
-    assert_int_equal(count, LOG_UNSEALED_MAX);
+    assert_int_equal(count, LOG_UNSEALED_NEW_MAX);
     assert_int_equal(sealed, VARVE_MISS);
     assert_int_equal(again, VARVE_OK);
 }

@@ -71,19 +71,19 @@ test_readers_hold_space(void **state)
     for (uint64_t number = 1; (segment = log_acquire(life.store->log, number)) == NULL; number++)
         assert_true(number < 100);
     do
-        assert_int_equal(space_drop_segment(life.store, &life.err), VARVE_OK);
+        assert_int_equal(reclaim_drop_one(life.store, &life.err), VARVE_OK);
     while (log_segment_state(life.store->log, segment->number) != SEGMENT_GONE);
-    while (space_drop_segment(life.store, &life.err) == VARVE_OK)
+    while (reclaim_drop_one(life.store, &life.err) == VARVE_OK)
         continue; /* nothing else can be dropped to make room */
     used = space_used(life.store);
     room = life.store->space.capacity - used;
     assert_true(used > segment->bytes);
-    assert_int_equal(space_take(life.store, room + 1, &life.err),
+    assert_int_equal(space_take_for_index(life.store, room + 1, &life.err),
                      VARVE_E_NOSPC); /* after a second's wait for the reader */
     assert_true(space_used(life.store) == used);
 
     log_release(life.store->log, segment);
-    assert_int_equal(space_take(life.store, room + 1, &life.err), VARVE_OK);
+    assert_int_equal(space_take_for_index(life.store, room + 1, &life.err), VARVE_OK);
     space_give_back(life.store, room + 1);
 }
 
@@ -102,7 +102,7 @@ test_tail_goes_first(void **state)
         if (before == 0)
             break;
         while ((found = varve_probe(life.store, life.ns, ids, PAGES, NULL, &life.err)) == before)
-            assert_int_equal(space_drop_segment(life.store, &life.err), VARVE_OK);
+            assert_int_equal(reclaim_drop_one(life.store, &life.err), VARVE_OK);
         assert_true(before < PAGES || found > 0); /* there is more than one segment of it */
     }
 }

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/recency.h"
+
+#include "base/error.h"
+#include "store/store.h"
+
+/* Entries looked at on the way to the root: chains are shorter. Links read from disk could make a circle. */
+#define ANCESTOR_ENTRIES_MAX 65536
+
+int
+recency_init(varve_store *store, varve_error *err)
+{
+    struct recency *recency = &store->recency;
+
+    recency->heat = heat_create(store->env, 0);
+    if (recency->heat == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    reclaim_init(&recency->reclaim, recency->heat, store->options.capacity);
+    return VARVE_OK;
+}
+
+/* Destroy what log_for_each() brings: everything is quiet. */
+static void
+forget_segment(void *arg, const struct segment *segment)
+{
+    heat_segment_destroy(((varve_store *)arg)->recency.heat, segment->heat);
+}
+
+void
+recency_deinit(varve_store *store)
+{
+    if (store->log != NULL && store->recency.heat != NULL)
+        log_for_each(store->log, forget_segment, store);
+    heat_destroy(store->recency.heat);
+}
+
+void
+recency_note_segment(varve_store *store, uint64_t bytes)
+{
+    struct recency *recency = &store->recency;
+    uint64_t copied = atomic_load_explicit(&store->counters.survivor_bytes, memory_order_relaxed);
+
+    mutex_lock(&recency->lock);
+    reclaim_note(&recency->reclaim, bytes, copied - recency->survivor_bytes_noted);
+    recency->survivor_bytes_noted = copied;
+    mutex_unlock(&recency->lock);
+}
+
+void
+recency_gauges(varve_store *store, struct gauges *out)
+{
+    const struct heat *heat = store->recency.heat;
+
+    mutex_lock(&store->recency.lock);
+    out->live_bytes = heat->live_bytes + heat->pinned_bytes;
+    out->live_target_bytes = heat->live_max;
+    out->recency_memory_bytes = sizeof(*heat);
+    for (const struct heat_segment *segment = heat->first; segment != NULL; segment = segment->next)
+        out->recency_memory_bytes += sizeof(*segment) + (uint64_t)segment->room * HEAT_PAGE_BYTES +
+                                     segment->span_room * sizeof(segment->spans[0]);
+    mutex_unlock(&store->recency.lock);
+}
+
+void
+recency_segment_begin(varve_store *store, struct segment *segment)
+{
+    mutex_lock(&store->recency.lock);
+    segment->heat = heat_segment_create(store->recency.heat, segment);
+    mutex_unlock(&store->recency.lock);
+}
+
+void
+recency_segment_end(varve_store *store, struct segment *segment)
+{
+    mutex_lock(&store->recency.lock);
+    heat_segment_destroy(store->recency.heat, segment->heat);
+    segment->heat = NULL;
+    mutex_unlock(&store->recency.lock);
+}
+
+void
+recency_add(varve_store *store, const struct entry *entry, uint64_t value)
+{
+    struct recency *recency = &store->recency;
+    uint64_t places[ENTRY_PAGES_MAX], end = entry->offset;
+    struct heat_segment *segment;
+
+    for (uint32_t i = 0; i < entry->count; i++) {
+        places[i] = end;
+        end += entry_padded(entry, entry_size(entry, i));
+    }
+    mutex_lock(&recency->lock);
+    segment = log_heat(store->log, entry->segment);
+    if (segment != NULL) /* else: dropped meanwhile, or short of memory */
+        (void)heat_add(recency->heat, segment, entry->key.ns_id, places, entry->count, end, value);
+    heat_age(recency->heat);
+    mutex_unlock(&recency->lock);
+}
+
+void
+recency_kill(varve_store *store, uint64_t number, uint64_t place)
+{
+    struct recency *recency = &store->recency;
+    struct heat_segment *segment;
+    uint32_t page;
+
+    mutex_lock(&recency->lock);
+    segment = log_heat(store->log, number);
+    page = segment == NULL ? 0 : heat_find(segment, place, 0);
+    if (segment != NULL && page < segment->count)
+        heat_kill(recency->heat, segment, page);
+    mutex_unlock(&recency->lock);
+}
+
+void
+touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count)
+{
+    touches->store = store;
+    touches->view = view;
+    touches->count = count;
+    touches->base = 0;
+    touches->unless_recent = touches->skipped = touches->has_first = false;
+    touches->first_index = 0;
+    touches->run_count = 0;
+}
+
+/* The value of the page that lies `skip` pages after the one at `place`; 0: dead, or not known. recency.lock held. */
+static uint64_t
+value_of(varve_store *store, uint64_t number, uint64_t place, uint32_t skip)
+{
+    const struct heat_segment *segment = log_heat(store->log, number);
+    uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
+
+    if (segment == NULL || page >= segment->count || skip >= segment->count - page)
+        return 0;
+    return heat_value(store->recency.heat, segment, page + skip);
+}
+
+/* `count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
+static void
+stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t count, uint64_t value)
+{
+    struct heat_segment *segment = log_heat(store->log, number);
+    uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
+
+    if (segment == NULL || page >= segment->count)
+        return; /* dropped since it was found, or not known */
+    if (count > segment->count - page)
+        count = segment->count - page;
+    heat_touch_run(store->recency.heat, segment, page, count, value);
+}
+
+/* The parent of the page at *key, which becomes the parent's. false: none is known. */
+static bool
+step_up(struct index_view *view, struct key *key)
+{
+    struct key up = {key->ns_id, key->depth - 1, key->branch};
+    struct entry entry;
+
+    if (key->depth == 0)
+        return false;
+    if (!index_find_key(view, key, &entry))
+        return false;
+    if (entry.key.depth == key->depth && entry.parent_branch != 0)
+        up = (struct key){key->ns_id, entry.parent_depth, entry.parent_branch};
+    *key = up;
+    return true;
+}
+
+uint64_t
+recency_value(varve_store *store, struct index_view *view, const struct key *key)
+{
+    struct entry entry;
+    uint64_t value;
+
+    if (!index_find_key(view, key, &entry))
+        return 0;
+    mutex_lock(&store->recency.lock);
+    value = value_of(store, entry.segment, entry.offset, key->depth - entry.key.depth);
+    mutex_unlock(&store->recency.lock);
+    return value;
+}
+
+/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
+static void
+stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
+{
+    varve_store *store = touches->store;
+    struct key key = *from;
+    struct entry entry;
+
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && step_up(touches->view, &key); entries++) {
+        bool done;
+
+        if (!index_find_key(touches->view, &key, &entry))
+            return;
+        value++; /* of the page at key */
+        mutex_lock(&store->recency.lock);
+        done = value_of(store, entry.segment, entry.offset, key.depth - entry.key.depth) >= value;
+        if (!done)
+            stamp(store, entry.segment, entry.offset, key.depth - entry.key.depth + 1,
+                  value + (key.depth - entry.key.depth));
+        mutex_unlock(&store->recency.lock);
+        if (done)
+            return;
+        value += key.depth - entry.key.depth;
+        key = entry.key;
+    }
+}
+
+static bool
+is_recent(varve_store *store, uint64_t value)
+{
+    bool recent;
+
+    if (value == 0 || value == UINT64_MAX) /* dead, or pinned: that says nothing of when it was used */
+        return false;
+    mutex_lock(&store->recency.lock);
+    recent = heat_is_recent(store->recency.heat, value);
+    mutex_unlock(&store->recency.lock);
+    return recent;
+}
+
+/* The value of the parent of the first page, if it was used lately; else 0. */
+static uint64_t
+recent_parent(const struct touches *touches)
+{
+    struct key key = touches->first;
+    uint64_t value;
+
+    if (!touches->has_first || !step_up(touches->view, &key))
+        return 0;
+    value = recency_value(touches->store, touches->view, &key);
+    return is_recent(touches->store, value) ? value : 0;
+}
+
+/* Decide what values the call's pages get: room for its pages, and for as many ancestors as there can be above them. */
+static void
+settle(struct touches *touches)
+{
+    struct recency *recency = &touches->store->recency;
+    uint64_t depth = touches->has_first ? touches->first.depth : 0;
+    uint64_t parent;
+
+    if (touches->base != 0 || touches->skipped)
+        return;
+    if (touches->unless_recent && touches->has_first &&
+        is_recent(touches->store, recency_value(touches->store, touches->view, &touches->first))) {
+        touches->skipped = true;
+        return;
+    }
+    parent = recent_parent(touches);
+    if (parent != 0) {
+        touches->base = parent + (uint64_t)touches->first_index;
+        return;
+    }
+    mutex_lock(&recency->lock);
+    touches->base = heat_clock(recency->heat, touches->count + depth) - depth;
+    mutex_unlock(&recency->lock);
+    if (touches->first_index < 0)
+        touches->base--;
+    if (touches->has_first)
+        stamp_ancestors(touches, &touches->first, touches->base - (uint64_t)touches->first_index);
+}
+
+static void
+flush_runs(struct touches *touches)
+{
+    varve_store *store = touches->store;
+
+    if (touches->run_count == 0)
+        return;
+    settle(touches);
+    mutex_lock(&store->recency.lock);
+    for (uint32_t i = 0; i < touches->run_count && !touches->skipped; i++) {
+        const struct touch_run *run = &touches->runs[i];
+
+        stamp(store, run->segment, run->place, run->count, touches->base - (uint64_t)run->index);
+    }
+    heat_age(store->recency.heat);
+    mutex_unlock(&store->recency.lock);
+    touches->run_count = 0;
+}
+
+void
+touches_add(struct touches *touches, const struct location *location, int64_t index)
+{
+    const struct location *last = &touches->last;
+    struct touch_run *run = touches->run_count == 0 ? NULL : &touches->runs[touches->run_count - 1];
+    bool goes_on = run != NULL && run->index + run->count == index && last->segment == location->segment &&
+                   last->key.branch == location->key.branch && last->key.depth + 1 == location->key.depth &&
+                   location->offset > last->offset && location->offset - last->offset - last->size < LOG_BLOCK_BYTES;
+
+    if (location->size == 0)
+        return; /* takes no space: not known to heat */
+    if (!touches->has_first) {
+        touches->has_first = true;
+        touches->first = location->key;
+        touches->first_index = index;
+    }
+    touches->last = *location;
+    if (goes_on) {
+        run->count++;
+        return;
+    }
+    if (touches->run_count == TOUCH_RUNS_MAX)
+        flush_runs(touches);
+    touches->runs[touches->run_count++] =
+        (struct touch_run){.segment = location->segment, .place = location->offset, .count = 1, .index = index};
+}
+
+uint64_t
+touches_value(struct touches *touches)
+{
+    settle(touches);
+    flush_runs(touches);
+    return touches->base;
+}
+
+void
+touches_end(struct touches *touches)
+{
+    flush_runs(touches);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recency.h - when pages were used: the store's side of src/reclaim/heat.h.
+ *
+ * A call that uses a chain collects what it found in a struct touches, and at its end all of it is stamped at once, tail to head, with the
+ * ancestors that the caller did not name: a head is never older than its tail, so the ends of chains die first (leaf-LRU), and what is live can be hit.
+ *
+ * Ancestors are looked for only where that matters. A parent that was used lately (heat_is_recent()) stands for all above it: the call's pages then get its
+ * value instead of a fresh one, which costs them at most 1/32 of the age at which pages die. Else the walk goes up the branches until an ancestor is young
+ * enough; with its ancestors it is then at least as young as all below.
+ *
+ * Threads: recency.lock guards heat, reclaim and segment->heat; taken before the log's lock, never held across I/O.
+ */
+#ifndef VARVE_STORE_RECENCY_H
+#define VARVE_STORE_RECENCY_H
+
+#include "api/stats.h"
+#include "base/lock.h"
+#include "index/index.h"
+#include "log/log.h"
+#include "reclaim/reclaim.h"
+
+#define TOUCH_RUNS_MAX 64
+
+struct recency {
+    struct mutex lock;
+    struct heat *heat;
+    struct reclaim reclaim;
+    uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
+    bool missing; /* segments that were there when the store was opened have pages that heat does not know */
+};
+
+/* Pages that lie one after another in a segment, and on the chain. */
+struct touch_run {
+    uint64_t segment;
+    uint64_t place;
+    uint32_t count;
+    int64_t index; /* of its first page in the call */
+};
+
+/* What one call used of one chain. For one thread; small enough for the stack. */
+struct touches {
+    varve_store *store;
+    struct index_view *view;
+    size_t count;        /* pages of the call */
+    uint64_t base;       /* the page at index i gets base - i; 0: not settled */
+    bool unless_recent;  /* do nothing when the chain was stamped lately */
+    bool skipped;        /* so it was */
+    bool has_first;      /* first, first_index: the page nearest to the root */
+    int64_t first_index; /* -1: the parent of the call's first page */
+    struct key first;
+    struct location last; /* the page added last */
+    uint32_t run_count;
+    struct touch_run runs[TOUCH_RUNS_MAX];
+};
+
+int recency_init(varve_store *store, varve_error *err);
+/* Before the log goes. */
+void recency_deinit(varve_store *store);
+
+/* `view` must stay acquired until touches_end(). */
+void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count);
+/* The page at `index` of the call was found; in ascending order. */
+void touches_add(struct touches *touches, const struct location *location, int64_t index);
+/* The value of the call's pages: new ones at index i get value - i. Stamps what was added so far. */
+uint64_t touches_value(struct touches *touches);
+/* Stamp the pages added, and their ancestors. */
+void touches_end(struct touches *touches);
+
+/* Recovery: a segment is there already, with pages that recency_load() will make known. */
+void recency_expect(varve_store *store, uint64_t segment);
+/*
+ * Make pages known that the index has and heat has not, as old as their parents, or, where nothing is known, the older the further from the root. false: out of
+ * memory, and there are more. Reads the index; one thread at a time.
+ */
+bool recency_load(varve_store *store);
+/* A segment of `bytes` for new pages was made: the share of live pages follows what reclaim copied meanwhile. */
+void recency_note_segment(varve_store *store, uint64_t bytes);
+void recency_gauges(varve_store *store, struct gauges *out);
+
+/* A new segment has no pages yet. Short of memory its pages stay unknown, and die with it. */
+void recency_segment_begin(varve_store *store, struct segment *segment);
+void recency_segment_end(varve_store *store, struct segment *segment);
+/* Pages of an entry were stored; the one at index i was used at value - i. */
+void recency_add(varve_store *store, const struct entry *entry, uint64_t value);
+/* The value of the page at a key; 0: dead, or not known; UINT64_MAX: pinned. */
+uint64_t recency_value(varve_store *store, struct index_view *view, const struct key *key);
+/* One page was removed, or is not worth keeping. */
+void recency_kill(varve_store *store, uint64_t segment, uint64_t place);
+
+#endif
