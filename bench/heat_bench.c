@@ -104,6 +104,46 @@ measure_us(struct bench *bench, uint32_t parts, bool by_page, uint64_t between, 
     return (double)times[ROUNDS / 2] / 1000;
 }
 
+static double
+since_ms(const struct bench *bench, uint64_t began)
+{
+    return (double)(bench->env->ops->now_ns(bench->env) - began) / 1e6;
+}
+
+/* A store of SEGMENTS x 10 x PAGES pages in chains of PAGES, of two namespaces in turn. */
+static void
+measure_all_pages(struct bench *bench)
+{
+    uint64_t places[PAGES], began;
+    double sweep_ms, limit_ms, clear_ms;
+
+    bench->heat = heat_create(bench->env, UINT64_MAX);
+    must(bench->heat != NULL, "out of memory");
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        bench->segments[i] = heat_segment_create(bench->heat, NULL);
+        must(bench->segments[i] != NULL, "out of memory");
+    }
+    for (uint32_t chain = 0; chain < 10 * SEGMENTS; chain++) {
+        for (uint64_t i = 0; i < PAGES; i++)
+            places[i] = (chain / SEGMENTS * PAGES + i) * PAGE_BYTES;
+        must(heat_add(bench->heat, bench->segments[chain % SEGMENTS], 1 + chain / SEGMENTS % 2, places, PAGES,
+                      places[PAGES - 1] + PAGE_BYTES, heat_clock(bench->heat, PAGES)) == VARVE_OK,
+             "out of memory");
+    }
+    began = bench->env->ops->now_ns(bench->env);
+    heat_sweep_all(bench->heat);
+    sweep_ms = since_ms(bench, began);
+    began = bench->env->ops->now_ns(bench->env);
+    must(heat_group_create(bench->heat, 1, UINT64_MAX) == VARVE_OK, "out of memory");
+    limit_ms = since_ms(bench, began);
+    began = bench->env->ops->now_ns(bench->env);
+    heat_gone(bench->heat, 1);
+    clear_ms = since_ms(bench, began);
+    (void)printf("%u pages: sweep %.2f ms; limit half of them %.2f ms, clear these %.2f ms\n", 10 * SEGMENTS * PAGES,
+                 sweep_ms, limit_ms, clear_ms);
+    bench_end(bench, PARTS_MAX);
+}
+
 int
 main(void)
 {
@@ -131,6 +171,7 @@ main(void)
             bench_end(&bench, parts[k]);
         }
     }
+    measure_all_pages(&bench);
     bench.env->ops->destroy(bench.env);
     return EXIT_SUCCESS;
 }

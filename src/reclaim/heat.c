@@ -6,7 +6,8 @@
 #include "reclaim/heat_private.h"
 #include "varve.h"
 
-#define ROOM_FIRST 64u
+#define ROOM_FIRST      64u
+#define SPAN_ROOM_FIRST 2u
 
 struct heat *
 heat_create(struct env *env, uint64_t live_max)
@@ -27,6 +28,9 @@ heat_destroy(struct heat *heat)
     if (heat == NULL)
         return;
     assert(heat->first == NULL);
+    while (heat->group_count > 0)
+        heat_group_destroy(heat, heat->groups[0]->ns_id);
+    env_free(heat->env, heat->groups);
     env_free(heat->env, heat);
 }
 
@@ -57,8 +61,8 @@ heat_segment_destroy(struct heat *heat, struct heat_segment *segment)
 {
     if (segment == NULL)
         return;
-    for (uint32_t i = 0; i < segment->count; i++)
-        heat_uncount(heat, segment, i);
+    for (struct heat_part part = {0}; heat_next_part(heat, segment, false, &part);)
+        heat_kill_part(heat, segment, &part);
     if (heat->sweep == segment)
         heat->sweep = segment->next;
     if (segment->prev != NULL)
@@ -152,60 +156,100 @@ span_of(const struct heat_segment *segment, uint32_t at)
     return low == 0 ? segment->span_count : low - 1;
 }
 
-static int
-add_span(struct heat *heat, struct heat_segment *segment, uint32_t index, struct heat_span span)
+bool
+heat_next_part(const struct heat *heat, const struct heat_segment *segment, bool by_namespace, struct heat_part *part)
 {
-    if (segment->span_count == segment->span_room) {
-        uint32_t room = segment->span_room == 0 ? 2 : segment->span_room * 2;
-        struct heat_span *spans = heat->env->ops->alloc(heat->env, room * sizeof(spans[0]), _Alignof(struct heat_span));
+    if (part->end >= segment->count)
+        return false;
+    part->first = part->end;
+    part->end = segment->count;
+    if (!by_namespace && heat->group_count == 0)
+        return true;
+    part->ns_id = segment->spans[part->next_span].ns_id;
+    part->group = heat_group_of(heat, part->ns_id);
+    part->next_span++;
+    if (part->next_span < segment->span_count)
+        part->end = lower_bound(segment, segment->spans[part->next_span].at);
+    return true;
+}
 
-        if (spans == NULL)
-            return VARVE_E_NOMEM;
-        if (segment->span_count > 0)
-            memcpy(spans, segment->spans, segment->span_count * sizeof(spans[0]));
-        env_free(heat->env, segment->spans);
-        segment->spans = spans;
-        segment->span_room = room;
-    }
+struct heat_part
+heat_part_at(const struct heat *heat, const struct heat_segment *segment, uint32_t page)
+{
+    struct heat_part part = {.end = page};
+
+    if (heat->group_count > 0)
+        part.next_span = span_of(segment, segment->at[page]);
+    (void)heat_next_part(heat, segment, false, &part);
+    return part;
+}
+
+/* Room for `more` spans. */
+static int
+make_span_room(struct heat *heat, struct heat_segment *segment, uint32_t more)
+{
+    uint32_t room = segment->span_room == 0 ? SPAN_ROOM_FIRST : segment->span_room * 2;
+    struct heat_span *spans;
+
+    if (segment->span_count + more <= segment->span_room)
+        return VARVE_OK;
+    spans = heat->env->ops->alloc(heat->env, room * sizeof(spans[0]), _Alignof(struct heat_span));
+    if (spans == NULL)
+        return VARVE_E_NOMEM;
+    if (segment->span_count > 0)
+        memcpy(spans, segment->spans, segment->span_count * sizeof(spans[0]));
+    env_free(heat->env, segment->spans);
+    segment->spans = spans;
+    segment->span_room = room;
+    return VARVE_OK;
+}
+
+static void
+add_span(struct heat_segment *segment, uint32_t index, struct heat_span span)
+{
     memmove(segment->spans + index + 1, segment->spans + index,
             (segment->span_count - index) * sizeof(segment->spans[0]));
     segment->spans[index] = span;
     segment->span_count++;
-    return VARVE_OK;
 }
 
-/* Pages from `at` on, up to the page at `next` if there is one, are ns_id's. Nothing is changed on failure but a span too many. */
-static int
-mark_namespace(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, uint32_t at, const uint32_t *next)
+/* Pages from `at` on, up to the page at `next` if there is one, are ns_id's. There is room for two spans. */
+static void
+mark_namespace(struct heat_segment *segment, uint32_t ns_id, uint32_t at, const uint32_t *next)
 {
     uint32_t before = span_of(segment, at);
-    uint32_t index = before == segment->span_count ? 0 : before + 1;
     bool known = before < segment->span_count;
+    uint32_t index = known ? before + 1 : 0;
     uint32_t before_ns = known ? segment->spans[before].ns_id : 0;
-    int rc = VARVE_OK;
 
     if (known && before_ns == ns_id)
-        return VARVE_OK;
+        return;
     /* What lies behind belongs to the namespace it belonged to. */
     if (known && next != NULL && span_of(segment, *next) == before)
-        rc = add_span(heat, segment, index, (struct heat_span){*next, before_ns});
-    return rc == VARVE_OK ? add_span(heat, segment, index, (struct heat_span){at, ns_id}) : rc;
+        add_span(segment, index, (struct heat_span){*next, before_ns});
+    add_span(segment, index, (struct heat_span){at, ns_id});
 }
 
-/* Make room for `more` pages before page `index`; their places and stamps are the caller's to fill. */
+/* Room for `more` pages. */
 static int
-open_gap(struct heat *heat, struct heat_segment *segment, uint32_t index, uint32_t more)
+make_room(struct heat *heat, struct heat_segment *segment, uint32_t more)
 {
-    uint32_t behind = segment->count - index, room = segment->room == 0 ? ROOM_FIRST : segment->room;
+    uint32_t room = segment->room == 0 ? ROOM_FIRST : segment->room;
 
     while (room < segment->count + more)
         room *= 2;
-    if (room > segment->room && set_room(heat, segment, room) != VARVE_OK)
-        return VARVE_E_NOMEM;
+    return room == segment->room ? VARVE_OK : set_room(heat, segment, room);
+}
+
+/* Before page `index`; places and stamps are the caller's to fill. */
+static void
+open_gap(struct heat_segment *segment, uint32_t index, uint32_t more)
+{
+    uint32_t behind = segment->count - index;
+
     memmove(segment->at + index + more, segment->at + index, behind * sizeof(segment->at[0]));
     memmove(segment->stamps + index + more, segment->stamps + index, behind * sizeof(segment->stamps[0]));
     segment->count += more;
-    return VARVE_OK;
 }
 
 /* How many of the pages lie at places of their own: pages without bytes share that of the page behind them. */
@@ -227,18 +271,19 @@ heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const 
     uint32_t index = lower_bound(segment, at), page = index;
     bool last = index == segment->count;
     uint32_t next = last ? 0 : segment->at[index];
+    struct heat_group *group = heat_group_of(heat, ns_id), *before = NULL;
 
+    assert(value <= heat->clock);
     if (more == 0 || (!last && next < end / HEAT_UNIT)) /* known already */
         return VARVE_OK;
-    if (mark_namespace(heat, segment, ns_id, at, last ? NULL : &next) != VARVE_OK)
+    if (make_span_room(heat, segment, 2) != VARVE_OK || make_room(heat, segment, more) != VARVE_OK)
         return VARVE_E_NOMEM;
-    if (index > 0)
-        heat_uncount(heat, segment, index - 1);
-    if (open_gap(heat, segment, index, more) != VARVE_OK) {
-        if (index > 0)
-            heat_count(heat, segment, index - 1);
-        return VARVE_E_NOMEM;
+    if (index > 0) {
+        before = heat_part_at(heat, segment, index - 1).group;
+        heat_uncount(heat, before, segment, index - 1);
     }
+    mark_namespace(segment, ns_id, at, last ? NULL : &next);
+    open_gap(segment, index, more);
     if (segment->used < value)
         segment->used = value;
     if (last)
@@ -247,9 +292,11 @@ heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const 
         if ((i + 1 < page_count ? places[i + 1] : end) == places[i])
             continue;
         segment->at[page] = (uint32_t)(places[i] / HEAT_UNIT);
-        segment->stamps[page++] = heat_stamp_at(heat, value - i);
+        segment->stamps[page++] = heat_stamp_at(heat, group, i < value ? value - i : 0);
     }
-    for (uint32_t i = index > 0 ? index - 1 : 0; i < index + more; i++)
-        heat_count(heat, segment, i);
+    if (index > 0)
+        heat_count(heat, before, segment, index - 1);
+    for (uint32_t i = index; i < index + more; i++)
+        heat_count(heat, group, segment, i);
     return VARVE_OK;
 }

@@ -13,6 +13,8 @@
  * Epochs are clock values shifted right so far that the live set spans less than HEAT_SPAN_MAX of them: exact LRU in small stores, 1/16384 of the live
  * set's age in large ones. Stamps are kept modulo a little less than 65,536; dead ones are turned into HEAT_DEAD before they could be mistaken.
  *
+ * Limits of single namespaces are horizons of their own on the same clock: struct heat_group.
+ *
  * Threads: the caller serialises all calls on one struct heat and its segments.
  */
 #ifndef VARVE_RECLAIM_HEAT_H
@@ -32,7 +34,21 @@
 
 #define HEAT_PAGE_BYTES (sizeof(uint32_t) + sizeof(uint16_t)) /* of memory, a page */
 
+#define HEAT_GROUP_EPOCHS 32768u /* a power of two above HEAT_SPAN_MAX */
+
 struct heat_segment;
+
+/*
+ * A namespace with limits of its own: a quota, and a horizon that is never before that of all. Its pages are counted here and in the whole. 256 KiB each.
+ */
+struct heat_group {
+    uint32_t ns_id;
+    uint64_t quota;   /* target for its live and pinned bytes together; UINT64_MAX: none */
+    uint64_t horizon; /* its epochs before it are dead */
+    uint64_t live_bytes;
+    uint64_t pinned_bytes;
+    uint64_t bytes_at[HEAT_GROUP_EPOCHS]; /* live bytes by epoch */
+};
 
 struct heat {
     struct env *env;
@@ -46,6 +62,9 @@ struct heat {
     uint64_t swept_horizon;             /* when all segments were swept last */
     uint64_t sweep_debt;                /* epochs times segments */
     size_t segment_count;
+    struct heat_group **groups; /* by ns_id */
+    size_t group_count, group_room;
+    uint64_t group_died; /* bytes that only a group's horizon has passed, since all segments were swept last */
     uint64_t bytes_at[HEAT_EPOCHS + 1]; /* live bytes by stamp */
 };
 
@@ -86,8 +105,8 @@ void heat_segment_trim(struct heat *heat, struct heat_segment *segment);
 uint64_t heat_clock(struct heat *heat, uint64_t depth);
 
 /*
- * Pages of namespace ns_id that lie one after another: page i from places[i] on, the last one up to `end`, in bytes. Page i gets value - i. Where there
- * is a page already nothing changes. VARVE_OK or VARVE_E_NOMEM: then they are not known, and die with their segment.
+ * Pages of namespace ns_id that lie one after another: page i from places[i] on, the last one up to `end`, in bytes. Page i gets value - i; value 0:
+ * they begin dead, for copies that heat_touch() and heat_pin() then give what the originals have. Where there is a page already nothing changes. VARVE_OK or VARVE_E_NOMEM: then they are not known, and die with their segment.
  */
 int heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places, uint32_t count,
              uint64_t end, uint64_t value);
@@ -108,6 +127,8 @@ void heat_touch_run(struct heat *heat, struct heat_segment *segment, uint32_t fi
  * anything, as in a store of a few pages, only the last call was lately.
  */
 bool heat_is_recent(const struct heat *heat, uint64_t value);
+/* The same, of the live set of a namespace, which reaches back less far where it has limits. */
+bool heat_is_recent_in(const struct heat *heat, uint32_t ns_id, uint64_t value);
 /* Removed: dead for good. */
 void heat_kill(struct heat *heat, struct heat_segment *segment, uint32_t page);
 /* Pinned pages do not die. Unpinned, it was used at `value`. */
@@ -120,7 +141,28 @@ uint64_t heat_value(const struct heat *heat, const struct heat_segment *segment,
 /* Bytes from the page to the next. */
 uint64_t heat_bytes(const struct heat_segment *segment, uint32_t page);
 
-/* Let pages die until the live ones fit the target. Cheap: call it after every few calls. */
+/*
+ * Limits of a namespace. Made already: only its quota changes. Its pages may be there already: O(pages of the namespace + spans). VARVE_OK or
+ * VARVE_E_NOMEM. Namespaces without limits need no group, and cost nothing.
+ *
+ * Pages die by whole epochs: the live ones of a full namespace are below its quota by less than what it used in one epoch, and what it used in the
+ * present epoch does not die yet.
+ */
+int heat_group_create(struct heat *heat, uint32_t ns_id, uint64_t quota);
+/* No limits any more; what they let die stays dead. None: a no-op. */
+void heat_group_destroy(struct heat *heat, uint32_t ns_id);
+/* NULL: none. */
+const struct heat_group *heat_group_find(const struct heat *heat, uint32_t ns_id);
+
+/*
+ * Time to live: pages of a namespace with a group that were last used before the epoch of `value` are dead. Pinned ones, and those of the present epoch, are not.
+ */
+void heat_expire(struct heat *heat, uint32_t ns_id, uint64_t value);
+
+/* The namespace was cleared: its pages are dead at once, pinned or not, and so is its group. O(pages of the namespace + spans): a millisecond a million. */
+void heat_gone(struct heat *heat, uint32_t ns_id);
+
+/* Let pages die until the live ones fit the target, and those of each namespace its quota. Cheap: call it after every few calls. */
 void heat_age(struct heat *heat);
 
 /* Let pages die now, until there are `bytes` fewer live ones, or none that may die. */

@@ -8,18 +8,27 @@
 #define STALE_SHARE  64u   /* of the live set's span that the horizon may move before victims are judged anew */
 
 void
+heat_sweep_part(struct heat *heat, struct heat_segment *segment, const struct heat_part *part)
+{
+    const uint16_t now = heat_stamp_of(heat_epoch_now(heat));
+    const uint64_t live_age = heat_epoch_now(heat) - heat_horizon(heat, part->group);
+
+    for (uint32_t i = part->first; i < part->end; i++) {
+        uint16_t stamp = segment->stamps[i];
+
+        if (stamp != HEAT_DEAD && stamp != HEAT_PINNED && heat_stamp_age(stamp, now) > live_age)
+            heat_set_stamp(heat, part->group, segment, i, HEAT_DEAD);
+    }
+}
+
+void
 heat_sweep(struct heat *heat, struct heat_segment *segment, bool (*gone)(void *arg, uint32_t ns_id), void *arg)
 {
-    uint32_t span = 0;
-    bool all_gone = false;
-
-    for (uint32_t i = 0; i < segment->count; i++) {
-        if (span < segment->span_count && segment->spans[span].at <= segment->at[i]) {
-            all_gone = gone != NULL && gone(arg, segment->spans[span].ns_id);
-            span++;
-        }
-        if (segment->stamps[i] != HEAT_DEAD && (all_gone || !heat_stamp_is_live(heat, segment->stamps[i])))
-            heat_set_stamp(heat, segment, i, HEAT_DEAD);
+    for (struct heat_part part = {0}; heat_next_part(heat, segment, gone != NULL, &part);) {
+        if (gone != NULL && gone(arg, part.ns_id))
+            heat_kill_part(heat, segment, &part);
+        else
+            heat_sweep_part(heat, segment, &part);
     }
 }
 
@@ -30,6 +39,29 @@ heat_sweep_all(struct heat *heat)
         heat_sweep(heat, segment, NULL, NULL);
     heat->sweep_debt = 0;
     heat->swept_horizon = heat->horizon;
+    heat->group_died = 0;
+}
+
+/* Stamps of epochs twice as long, and their bytes. Nothing is dead that is not HEAT_DEAD. */
+static void
+coarsen_part(struct heat *heat, struct heat_segment *segment, const struct heat_part *part)
+{
+    for (uint32_t page = part->first, next; page < part->end; page = next) {
+        uint16_t stamp = segment->stamps[page];
+        uint64_t epoch, bytes;
+
+        next = heat_skip_stamp(segment->stamps, page + 1, part->end, stamp);
+        if (stamp == HEAT_DEAD || stamp == HEAT_PINNED)
+            continue;
+        epoch = heat_epoch_of(heat, stamp) / 2;
+        stamp = heat_stamp_of(epoch);
+        for (uint32_t i = page; i < next; i++)
+            segment->stamps[i] = stamp;
+        bytes = heat_bytes_between(segment, page, next);
+        heat->bytes_at[stamp] += bytes;
+        if (part->group != NULL)
+            *heat_group_bytes(part->group, epoch) += bytes;
+    }
 }
 
 /* Epochs twice as long: stamps are halved. O(pages), but each time at twice the age of the last. */
@@ -38,13 +70,10 @@ coarsen(struct heat *heat)
 {
     heat_sweep_all(heat);
     memset(heat->bytes_at, 0, sizeof(heat->bytes_at));
+    heat_groups_coarsen(heat);
     for (struct heat_segment *segment = heat->first; segment != NULL; segment = segment->next) {
-        for (uint32_t i = 0; i < segment->count; i++) {
-            if (segment->stamps[i] == HEAT_DEAD || segment->stamps[i] == HEAT_PINNED)
-                continue;
-            segment->stamps[i] = heat_stamp_of(heat_epoch_of(heat, segment->stamps[i]) / 2);
-            heat->bytes_at[segment->stamps[i]] += heat_bytes(segment, i);
-        }
+        for (struct heat_part part = {0}; heat_next_part(heat, segment, false, &part);)
+            coarsen_part(heat, segment, &part);
     }
     heat->shift++;
     heat->horizon /= 2;
@@ -73,13 +102,11 @@ sweep_some(struct heat *heat, uint64_t epochs)
 uint64_t
 heat_clock(struct heat *heat, uint64_t depth)
 {
-    uint64_t before;
-
     while (((heat->clock + depth + 1) >> heat->shift) - heat->horizon > HEAT_SPAN_MAX)
         coarsen(heat);
-    before = heat_epoch_now(heat);
+    /* First, since dead stamps could be mistaken for live ones after a long silence. */
+    sweep_some(heat, ((heat->clock + depth + 1) >> heat->shift) - heat_epoch_now(heat));
     heat->clock += depth + 1;
-    sweep_some(heat, heat_epoch_now(heat) - before);
     return heat->clock;
 }
 
@@ -93,11 +120,13 @@ age_to(struct heat *heat, uint64_t most)
         heat->live_bytes -= heat->bytes_at[stamp];
         heat->bytes_at[stamp] = 0;
     }
+    heat_groups_follow(heat, heat->horizon);
 }
 
 void
 heat_age(struct heat *heat)
 {
+    heat_groups_age(heat);
     age_to(heat, heat->live_max);
 }
 
@@ -120,7 +149,8 @@ heat_coldest(struct heat *heat, bool (*may)(const void *owner))
 {
     struct heat_segment *coldest = NULL;
 
-    if ((heat->horizon - heat->swept_horizon) * STALE_SHARE > heat_epoch_now(heat) - heat->horizon)
+    if ((heat->horizon - heat->swept_horizon) * STALE_SHARE > heat_epoch_now(heat) - heat->horizon ||
+        heat->group_died > heat->live_bytes / STALE_SHARE)
         heat_sweep_all(heat);
     for (struct heat_segment *segment = heat->first; segment != NULL; segment = segment->next) {
         if (may(segment->owner) && (coldest == NULL || colder(segment, coldest)))

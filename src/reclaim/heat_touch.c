@@ -5,66 +5,58 @@
 
 #include "reclaim/heat_private.h"
 
-void
-heat_uncount(struct heat *heat, struct heat_segment *segment, uint32_t page)
+/* bytes: modulo 2^64, so that what is taken away is added too. */
+static void
+account(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint16_t stamp, uint64_t bytes)
 {
-    uint16_t stamp = segment->stamps[page];
-    uint64_t bytes = heat_bytes(segment, page);
-
-    if (stamp == HEAT_DEAD)
-        return;
-    assert(segment->live_bytes >= bytes);
-    segment->live_bytes -= bytes;
-    if (stamp == HEAT_PINNED) {
-        heat->pinned_bytes -= bytes;
-    } else if (heat_stamp_is_live(heat, stamp)) {
-        heat->bytes_at[stamp] -= bytes;
-        heat->live_bytes -= bytes;
-    }
-}
-
-void
-heat_count(struct heat *heat, struct heat_segment *segment, uint32_t page)
-{
-    uint16_t stamp = segment->stamps[page];
-    uint64_t bytes = heat_bytes(segment, page);
+    uint64_t epoch;
 
     if (stamp == HEAT_DEAD)
         return;
     segment->live_bytes += bytes;
     if (stamp == HEAT_PINNED) {
         heat->pinned_bytes += bytes;
-    } else if (heat_stamp_is_live(heat, stamp)) {
-        heat->bytes_at[stamp] += bytes;
-        heat->live_bytes += bytes;
+        if (group != NULL)
+            group->pinned_bytes += bytes;
+        return;
+    }
+    epoch = heat_epoch_of(heat, stamp);
+    if (epoch < heat_horizon(heat, group))
+        return;
+    heat->bytes_at[stamp] += bytes;
+    heat->live_bytes += bytes;
+    if (group != NULL) {
+        group->live_bytes += bytes;
+        *heat_group_bytes(group, epoch) += bytes;
     }
 }
 
-/* The first page from `page` on, or `end`, that has another stamp. */
-static inline uint32_t
-skip_stamp(const uint16_t *stamps, uint32_t page, uint32_t end, uint16_t stamp)
+void
+heat_uncount(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint32_t page)
 {
-    const uint64_t four_stamps = UINT64_C(0x0001000100010001) * stamp;
+    uint64_t bytes = heat_bytes(segment, page);
 
-    for (; end - page >= 4; page += 4) {
-        uint64_t next;
-
-        memcpy(&next, stamps + page, sizeof(next));
-        if (next != four_stamps)
-            break;
-    }
-    while (page < end && stamps[page] == stamp)
-        page++;
-    return page;
+    assert(segment->stamps[page] == HEAT_DEAD || segment->live_bytes >= bytes);
+    account(heat, group, segment, segment->stamps[page], 0 - bytes);
 }
 
-/* What a run of touches has in common. */
+void
+heat_count(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint32_t page)
+{
+    account(heat, group, segment, segment->stamps[page], heat_bytes(segment, page));
+}
+
+/* What a run of touches has in common, and what it adds up to. Local to one call, so that its sums are in registers. */
 struct touch {
     struct heat *heat;
+    struct heat_group *group;
     struct heat_segment *segment;
-    uint64_t live_age; /* epochs from the horizon to now */
-    uint16_t now;      /* the stamp of the present epoch */
-    uint32_t changed;  /* the first page of which the stamp changed */
+    uint64_t epoch;     /* the present one */
+    uint64_t live_age;  /* epochs from the horizon to now */
+    uint16_t now;       /* the stamp of the present epoch */
+    uint32_t changed;   /* the first page of which the stamp changed; UINT32_MAX: none */
+    uint64_t revived;   /* bytes that were dead */
+    uint64_t forgotten; /* of them, those that were swept */
 };
 
 /*
@@ -78,52 +70,80 @@ touch_epoch(struct touch *touch, uint32_t page, uint32_t end, uint32_t age)
     struct heat_segment *segment = touch->segment;
     uint16_t stamp = (uint16_t)(touch->now > age ? touch->now - age : touch->now + HEAT_EPOCHS - age);
 
-    while (page < end) {
+    for (uint32_t next; page < end; page = next) {
         uint16_t old = segment->stamps[page];
-        uint32_t next = skip_stamp(segment->stamps, page + 1, end, old);
         uint32_t old_age = heat_stamp_age(old, touch->now);
+        uint64_t bytes;
 
-        if (old != HEAT_PINNED && (old == HEAT_DEAD || old_age > age)) {
-            uint64_t bytes = heat_bytes_between(segment, page, next);
-
-            if (old == HEAT_DEAD)
-                segment->live_bytes += bytes;
-            if (old == HEAT_DEAD || old_age > touch->live_age)
-                heat->live_bytes += bytes;
-            else
-                heat->bytes_at[old] -= bytes;
-            heat->bytes_at[stamp] += bytes;
-            for (uint32_t i = page; i < next; i++)
-                segment->stamps[i] = stamp;
-            touch->changed = touch->changed < page ? touch->changed : page;
+        next = page + 1 == end ? end : heat_skip_stamp(segment->stamps, page + 1, end, old);
+        if (old == HEAT_PINNED || (old != HEAT_DEAD && old_age <= age))
+            continue;
+        bytes = heat_bytes_between(segment, page, next);
+        if (old == HEAT_DEAD || old_age > touch->live_age) {
+            touch->revived += bytes;
+            touch->forgotten += old == HEAT_DEAD ? bytes : 0;
+        } else {
+            heat->bytes_at[old] -= bytes;
+            if (touch->group != NULL)
+                *heat_group_bytes(touch->group, touch->epoch - old_age) -= bytes;
         }
-        page = next;
+        heat->bytes_at[stamp] += bytes;
+        if (touch->group != NULL)
+            *heat_group_bytes(touch->group, touch->epoch - age) += bytes;
+        segment->stamps[page] = stamp;
+        for (uint32_t i = page + 1; i < next; i++)
+            segment->stamps[i] = stamp;
+        touch->changed = touch->changed < page ? touch->changed : page;
     }
+}
+
+/* Pages [first, end), all of one namespace, or of some without limits. */
+static inline void
+touch_part(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint32_t first, uint32_t end,
+           uint64_t value)
+{
+    const uint64_t now = heat_epoch_now(heat), horizon = heat_horizon(heat, group);
+    const uint64_t oldest = horizon << heat->shift, epoch_values = UINT64_C(1) << heat->shift;
+    uint64_t same_epoch = (value & (epoch_values - 1)) + 1; /* pages from `page` on */
+    uint32_t age = (uint32_t)(now - (value >> heat->shift));
+    struct touch touch = {heat, group, segment, now, now - horizon, heat_stamp_of(now), UINT32_MAX, 0, 0};
+
+    if (value < oldest)
+        return;
+    if (end - first > value - oldest) /* what was used before the horizon stays as it is */
+        end = first + (uint32_t)(value - oldest) + 1;
+    for (uint32_t page = first, until; page < end; page = until) {
+        until = same_epoch < end - page ? page + (uint32_t)same_epoch : end;
+        touch_epoch(&touch, page, until, age++);
+        same_epoch = epoch_values;
+    }
+    if (touch.changed == UINT32_MAX)
+        return;
+    heat->live_bytes += touch.revived;
+    segment->live_bytes += touch.forgotten;
+    if (group != NULL)
+        group->live_bytes += touch.revived;
+    if (segment->used < value - (touch.changed - first))
+        segment->used = value - (touch.changed - first);
 }
 
 void
 heat_touch_run(struct heat *heat, struct heat_segment *segment, uint32_t first, uint32_t page_count, uint64_t value)
 {
-    const uint64_t now = heat_epoch_now(heat), oldest = heat->horizon << heat->shift;
-    const uint64_t epoch_values = UINT64_C(1) << heat->shift;
-    struct touch touch = {heat, segment, now - heat->horizon, heat_stamp_of(now), UINT32_MAX};
-    uint64_t same_epoch = (value & (epoch_values - 1)) + 1; /* pages from `page` on */
-    uint32_t age, end, page = first;
+    const uint32_t end = first + page_count;
 
     assert(first <= segment->count && page_count <= segment->count - first && value <= heat->clock);
-    if (value < oldest)
+    if (heat->group_count == 0) {
+        touch_part(heat, NULL, segment, first, end, value);
         return;
-    /* What was used before the horizon stays as it is. */
-    end = first + (page_count <= value - oldest ? page_count : (uint32_t)(value - oldest) + 1);
-    for (age = (uint32_t)(now - (value >> heat->shift)); page < end; age++) {
-        uint32_t until = same_epoch < end - page ? page + (uint32_t)same_epoch : end;
-
-        touch_epoch(&touch, page, until, age);
-        page = until;
-        same_epoch = epoch_values;
     }
-    if (touch.changed < end && segment->used < value - (touch.changed - first))
-        segment->used = value - (touch.changed - first);
+    for (uint32_t page = first; page < end;) {
+        struct heat_part part = heat_part_at(heat, segment, page);
+        uint32_t part_end = part.end < end ? part.end : end;
+
+        touch_part(heat, part.group, segment, page, part_end, value - (page - first));
+        page = part_end;
+    }
 }
 
 void
@@ -133,44 +153,73 @@ heat_touch(struct heat *heat, struct heat_segment *segment, uint32_t page, uint6
 }
 
 void
-heat_set_stamp(struct heat *heat, struct heat_segment *segment, uint32_t page, uint16_t stamp)
+heat_set_stamp(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint32_t page, uint16_t stamp)
 {
-    heat_uncount(heat, segment, page);
+    heat_uncount(heat, group, segment, page);
     segment->stamps[page] = stamp;
-    heat_count(heat, segment, page);
+    heat_count(heat, group, segment, page);
+}
+
+void
+heat_kill_part(struct heat *heat, struct heat_segment *segment, const struct heat_part *part)
+{
+    for (uint32_t page = part->first, next; page < part->end; page = next) {
+        uint16_t stamp = segment->stamps[page];
+
+        next = heat_skip_stamp(segment->stamps, page + 1, part->end, stamp);
+        account(heat, part->group, segment, stamp, 0 - heat_bytes_between(segment, page, next));
+    }
+    memset(segment->stamps + part->first, 0, (part->end - part->first) * sizeof(segment->stamps[0]));
 }
 
 void
 heat_kill(struct heat *heat, struct heat_segment *segment, uint32_t page)
 {
-    heat_set_stamp(heat, segment, page, HEAT_DEAD);
+    heat_set_stamp(heat, heat_part_at(heat, segment, page).group, segment, page, HEAT_DEAD);
 }
 
 void
 heat_pin(struct heat *heat, struct heat_segment *segment, uint32_t page)
 {
-    heat_set_stamp(heat, segment, page, HEAT_PINNED);
+    heat_set_stamp(heat, heat_part_at(heat, segment, page).group, segment, page, HEAT_PINNED);
 }
 
 void
 heat_unpin(struct heat *heat, struct heat_segment *segment, uint32_t page, uint64_t value)
 {
-    if (segment->stamps[page] == HEAT_PINNED)
-        heat_set_stamp(heat, segment, page, heat_stamp_at(heat, value));
+    struct heat_group *group = heat_part_at(heat, segment, page).group;
+
+    if (segment->stamps[page] != HEAT_PINNED)
+        return;
+    heat_set_stamp(heat, group, segment, page, heat_stamp_at(heat, group, value));
+    if (segment->used < value)
+        segment->used = value;
 }
 
-bool
-heat_is_recent(const struct heat *heat, uint64_t value)
+static bool
+is_recent(const struct heat *heat, const struct heat_group *group, uint64_t value)
 {
-    uint64_t span = heat->clock - (heat->horizon << heat->shift);
+    uint64_t span = heat->clock - (heat_horizon(heat, group) << heat->shift);
 
     return value >= heat->clock - span / HEAT_RECENT_SHARE;
 }
 
 bool
+heat_is_recent(const struct heat *heat, uint64_t value)
+{
+    return is_recent(heat, NULL, value);
+}
+
+bool
+heat_is_recent_in(const struct heat *heat, uint32_t ns_id, uint64_t value)
+{
+    return is_recent(heat, heat_group_of(heat, ns_id), value);
+}
+
+bool
 heat_is_live(const struct heat *heat, const struct heat_segment *segment, uint32_t page)
 {
-    return heat_stamp_is_live(heat, segment->stamps[page]);
+    return heat_stamp_is_live(heat, heat_part_at(heat, segment, page).group, segment->stamps[page]);
 }
 
 uint64_t
@@ -180,5 +229,5 @@ heat_value(const struct heat *heat, const struct heat_segment *segment, uint32_t
 
     if (stamp == HEAT_PINNED)
         return UINT64_MAX;
-    return stamp == HEAT_DEAD ? 0 : heat_epoch_of(heat, stamp) << heat->shift;
+    return heat_is_live(heat, segment, page) ? heat_epoch_of(heat, stamp) << heat->shift : 0;
 }
