@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "env/env.h"
+#include "format/heat_format.h"
 #include "reclaim/heat.h"
 
 #define PAGES      2000u /* of the chain that is touched */
@@ -115,10 +116,12 @@ static void
 measure_all_pages(struct bench *bench)
 {
     uint64_t places[PAGES], began;
-    double sweep_ms, limit_ms, clear_ms;
+    double sweep_ms, limit_ms, clear_ms, encode_ms;
+    size_t bytes = heat_record_bytes(10 * PAGES, 10);
+    uint8_t *record = bench->env->ops->alloc(bench->env, bytes, HEAT_RECORD_ALIGN);
 
     bench->heat = heat_create(bench->env, UINT64_MAX);
-    must(bench->heat != NULL, "out of memory");
+    must(bench->heat != NULL && record != NULL, "out of memory");
     for (size_t i = 0; i < SEGMENTS; i++) {
         bench->segments[i] = heat_segment_create(bench->heat, NULL);
         must(bench->segments[i] != NULL, "out of memory");
@@ -134,13 +137,21 @@ measure_all_pages(struct bench *bench)
     heat_sweep_all(bench->heat);
     sweep_ms = since_ms(bench, began);
     began = bench->env->ops->now_ns(bench->env);
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        const struct heat_file file = {i + 1, 0, 0};
+
+        must(heat_snapshot_segment(bench->heat, bench->segments[i], &file, record, bytes) > 0, "too little room");
+    }
+    encode_ms = since_ms(bench, began);
+    began = bench->env->ops->now_ns(bench->env);
     must(heat_group_create(bench->heat, 1, UINT64_MAX) == VARVE_OK, "out of memory");
     limit_ms = since_ms(bench, began);
     began = bench->env->ops->now_ns(bench->env);
     heat_gone(bench->heat, 1);
     clear_ms = since_ms(bench, began);
-    (void)printf("%u pages: sweep %.2f ms; limit half of them %.2f ms, clear these %.2f ms\n", 10 * SEGMENTS * PAGES,
-                 sweep_ms, limit_ms, clear_ms);
+    (void)printf("%u pages: sweep %.2f ms, snapshot %.2f ms; limit half of them %.2f ms, clear these %.2f ms\n",
+                 10 * SEGMENTS * PAGES, sweep_ms, encode_ms, limit_ms, clear_ms);
+    env_free(bench->env, record);
     bench_end(bench, PARTS_MAX);
 }
 

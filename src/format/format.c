@@ -17,6 +17,10 @@ static const struct {
     {FORMAT_FILE_MANIFEST, ".manifest"},
 };
 
+static const char *const fixed[] = {
+    FORMAT_LOCK_NAME, FORMAT_CURRENT_NAME, FORMAT_CURRENT_TMP_NAME, FORMAT_HEAT_NAME, FORMAT_HEAT_TMP_NAME,
+};
+
 void
 format_file_name(enum format_file_kind kind, uint64_t number, char *name)
 {
@@ -43,9 +47,10 @@ enum format_file_kind
 format_parse_name(const char *name, uint64_t *number)
 {
     *number = 0;
-    if (strcmp(name, FORMAT_LOCK_NAME) == 0 || strcmp(name, FORMAT_CURRENT_NAME) == 0 ||
-        strcmp(name, FORMAT_CURRENT_TMP_NAME) == 0)
-        return FORMAT_FILE_FIXED;
+    for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+        if (strcmp(name, fixed[i]) == 0)
+            return FORMAT_FILE_FIXED;
+    }
     if (strlen(name) <= NUMBER_DIGITS)
         return FORMAT_FILE_OTHER;
     for (int i = 0; i < NUMBER_DIGITS; i++) {

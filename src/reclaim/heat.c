@@ -78,8 +78,8 @@ heat_segment_destroy(struct heat *heat, struct heat_segment *segment)
 }
 
 /* Places and stamps are one allocation: places first. */
-static int
-set_room(struct heat *heat, struct heat_segment *segment, uint32_t room)
+int
+heat_set_room(struct heat *heat, struct heat_segment *segment, uint32_t room)
 {
     uint32_t *at =
         heat->env->ops->alloc(heat->env, (size_t)room * (sizeof(uint32_t) + sizeof(uint16_t)), _Alignof(uint32_t));
@@ -101,7 +101,7 @@ void
 heat_segment_trim(struct heat *heat, struct heat_segment *segment)
 {
     if (segment->count > 0 && segment->count < segment->room)
-        (void)set_room(heat, segment, segment->count);
+        (void)heat_set_room(heat, segment, segment->count);
 }
 
 uint64_t
@@ -184,14 +184,15 @@ heat_part_at(const struct heat *heat, const struct heat_segment *segment, uint32
     return part;
 }
 
-/* Room for `more` spans. */
-static int
-make_span_room(struct heat *heat, struct heat_segment *segment, uint32_t more)
+int
+heat_make_span_room(struct heat *heat, struct heat_segment *segment, uint32_t more)
 {
-    uint32_t room = segment->span_room == 0 ? SPAN_ROOM_FIRST : segment->span_room * 2;
+    uint32_t room = segment->span_room == 0 ? SPAN_ROOM_FIRST : segment->span_room;
     struct heat_span *spans;
 
-    if (segment->span_count + more <= segment->span_room)
+    while (room < segment->span_count + more)
+        room *= 2;
+    if (room == segment->span_room)
         return VARVE_OK;
     spans = heat->env->ops->alloc(heat->env, room * sizeof(spans[0]), _Alignof(struct heat_span));
     if (spans == NULL)
@@ -238,7 +239,7 @@ make_room(struct heat *heat, struct heat_segment *segment, uint32_t more)
 
     while (room < segment->count + more)
         room *= 2;
-    return room == segment->room ? VARVE_OK : set_room(heat, segment, room);
+    return room == segment->room ? VARVE_OK : heat_set_room(heat, segment, room);
 }
 
 /* Before page `index`; places and stamps are the caller's to fill. */
@@ -276,7 +277,7 @@ heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const 
     assert(value <= heat->clock);
     if (more == 0 || (!last && next < end / HEAT_UNIT)) /* known already */
         return VARVE_OK;
-    if (make_span_room(heat, segment, 2) != VARVE_OK || make_room(heat, segment, more) != VARVE_OK)
+    if (heat_make_span_room(heat, segment, 2) != VARVE_OK || make_room(heat, segment, more) != VARVE_OK)
         return VARVE_E_NOMEM;
     if (index > 0) {
         before = heat_part_at(heat, segment, index - 1).group;

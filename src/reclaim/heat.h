@@ -182,4 +182,31 @@ void heat_sweep_all(struct heat *heat);
  */
 struct heat_segment *heat_coldest(struct heat *heat, bool (*may)(const void *owner));
 
+/*
+ * A snapshot, so that a restart keeps the judgement: a header (HEAT_HEADER_BYTES), then a record for each segment, one behind the other, in any order.
+ * Between two records the caller may let go of its lock. The header is best encoded last, though it stands first: its clock is the latest then.
+ * heat_snapshot_segment() returns the bytes of the record, or 0 where there is too little room: the segment has grown since heat_snapshot_bytes().
+ */
+struct heat_file {
+    uint64_t number, salt; /* of the segment's file */
+    uint64_t bytes;        /* its length; of no meaning for a snapshot */
+};
+
+void heat_snapshot_header(const struct heat *heat, uint8_t *buf);
+size_t heat_snapshot_bytes(const struct heat_segment *segment);
+size_t heat_snapshot_segment(const struct heat *heat, const struct heat_segment *segment, const struct heat_file *file,
+                             uint8_t *buf, size_t room);
+
+/*
+ * Back, from untrusted bytes: the header first, into a heat without pages and groups, then each segment's record (heat_record_find()) into a segment
+ * without pages. VARVE_OK; or nothing has changed: VARVE_E_CORRUPT (damaged, or of another file), VARVE_E_VERSION, VARVE_E_NOMEM. Records are of use
+ * without the header too: then all that they call live is.
+ *
+ * A snapshot is of the past. The caller adds what was written since (pages that are known already stay as they are), and lets go what was removed or
+ * cleared (heat_kill(), heat_sweep()). Where groups are there already, their pages are counted in them.
+ */
+int heat_restore_header(struct heat *heat, const uint8_t *data, size_t size);
+int heat_restore_segment(struct heat *heat, struct heat_segment *segment, const struct heat_file *file,
+                         const uint8_t *data, size_t size);
+
 #endif

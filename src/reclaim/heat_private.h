@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * heat_private.h - what the parts of heat share: heat.c keeps segments and their pages, heat_touch.c changes stamps, heat_ring.c moves the clock and
- * the horizon, heat_group.c has the limits of namespaces.
+ * the horizon, heat_group.c has the limits of namespaces, heat_snapshot.c the bytes that a restart begins with.
  *
  * Bytes are counted by stamp, so each change of a stamp, and of where the next page begins, is between heat_uncount() and heat_count().
  * segment->live_bytes holds all pages that are not HEAT_DEAD; heat->live_bytes and bytes_at[] those from their horizon on, and the group of a page's
@@ -111,6 +111,10 @@ bool heat_next_part(const struct heat *heat, const struct heat_segment *segment,
                     struct heat_part *part);
 /* The part that the page is in; it begins with the page. */
 struct heat_part heat_part_at(const struct heat *heat, const struct heat_segment *segment, uint32_t page);
+
+/* Room for so many pages in all, at least as many as there are; for so many more spans. VARVE_OK or VARVE_E_NOMEM. */
+int heat_set_room(struct heat *heat, struct heat_segment *segment, uint32_t room);
+int heat_make_span_room(struct heat *heat, struct heat_segment *segment, uint32_t more);
 
 void heat_uncount(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint32_t page);
 void heat_count(struct heat *heat, struct heat_group *group, struct heat_segment *segment, uint32_t page);

@@ -49,7 +49,9 @@ check_file_name(const char *name)
     char again[FORMAT_NAME_MAX];
 
     if (kind == FORMAT_FILE_FIXED)
-        fuzz_require(strcmp(name, FORMAT_LOCK_NAME) == 0 || strncmp(name, FORMAT_CURRENT_NAME, 7) == 0, "not a file");
+        fuzz_require(strcmp(name, FORMAT_LOCK_NAME) == 0 || strncmp(name, FORMAT_CURRENT_NAME, 7) == 0 ||
+                         strncmp(name, FORMAT_HEAT_NAME, 4) == 0,
+                     "not a file");
     if (kind == FORMAT_FILE_OTHER || kind == FORMAT_FILE_FIXED)
         return;
     format_file_name(kind, number, again);

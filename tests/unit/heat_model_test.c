@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "../sim/sim_rng.h"
+#include "format/heat_format.h"
 #include "index_model.h"
 #include "plain_env.h"
 #include "reclaim/heat.h"
@@ -303,6 +304,52 @@ renew_segment(struct state *state, size_t segment)
     state->end[segment] = 0;
 }
 
+/* Everything through bytes into another heat, between calls of others. Limits are given anew; pins are kept. */
+static void
+restart(struct state *state)
+{
+    static uint8_t header[HEAT_HEADER_BYTES], records[SEGMENTS][8192];
+    struct heat_file files[SEGMENTS];
+    bool header_last = sim_rng_chance(&state->rng, 500);
+    size_t bytes[SEGMENTS];
+
+    if (!header_last)
+        heat_snapshot_header(state->heat, header);
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        files[i] = (struct heat_file){i + 1, sim_rng_next(&state->rng), state->end[i] * PAGE};
+        bytes[i] = heat_snapshot_segment(state->heat, state->segments[i], &files[i], records[i], sizeof(records[i]));
+        assert_int_equal(bytes[i], heat_snapshot_bytes(state->segments[i]));
+        if (sim_rng_chance(&state->rng, 100))
+            (void)advance(state, sim_rng_log(&state->rng, UINT64_C(40000) << state->shift));
+    }
+    if (header_last)
+        heat_snapshot_header(state->heat, header);
+    else
+        (void)heat_snapshot_segment(state->heat, state->segments[SEGMENTS - 1], &files[SEGMENTS - 1],
+                                    records[SEGMENTS - 1], sizeof(records[SEGMENTS - 1]));
+    for (size_t i = 0; i < SEGMENTS; i++)
+        heat_segment_destroy(state->heat, state->segments[i]);
+    heat_destroy(state->heat);
+    state->heat = heat_create(&state->env->env, state->live_max);
+    assert_non_null(state->heat);
+    assert_int_equal(heat_restore_header(state->heat, header, sizeof(header)), VARVE_OK);
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        state->segments[i] = heat_segment_create(state->heat, &state->segments[i]);
+        assert_non_null(state->segments[i]);
+        assert_int_equal(heat_restore_segment(state->heat, state->segments[i], &files[i], records[i], bytes[i]),
+                         VARVE_OK);
+        if (i != SEGMENTS / 2)
+            continue;
+        for (int ns = 0; ns < NAMESPACES; ns++) { /* when some pages are there, and others come */
+            if (state->limits[ns].exists)
+                assert_int_equal(heat_group_create(state->heat, ns_ids[ns], state->limits[ns].quota), VARVE_OK);
+        }
+    }
+    for (int ns = 0; ns < NAMESPACES; ns++)
+        state->limits[ns].horizon = 0;
+    assert_int_equal(state->heat->shift, state->shift);
+}
+
 static void
 verify_pages(const struct state *state, size_t i)
 {
@@ -395,6 +442,8 @@ step(struct state *state)
         (void)heat_coldest(state->heat, any);
     else if (kind < 790) /* a long silence, or very deep chains: epochs get longer */
         (void)advance(state, sim_rng_log(&state->rng, UINT64_C(100000) << state->shift));
+    else if (kind < 795)
+        restart(state);
     else if (kind < 800)
         heat_segment_trim(state->heat, state->segments[sim_rng_below(&state->rng, SEGMENTS)]);
     else
