@@ -14,8 +14,8 @@
 
 #define PAGES      2000u /* of the chain that is touched */
 #define PAGE_BYTES UINT64_C(16384)
-#define PARTS_MAX  50u /* segments that a chain is cut into */
-#define SEGMENTS   (2 * PARTS_MAX)
+#define PARTS_MAX  50u  /* segments that a chain is cut into */
+#define SEGMENTS   100u /* twice as many */
 #define ROUNDS     1001u
 
 struct bench {
@@ -88,7 +88,7 @@ compare_times(const void *a, const void *b)
 static double
 measure_us(struct bench *bench, uint32_t parts, bool by_page, uint64_t between, bool again)
 {
-    uint64_t times[ROUNDS];
+    uint64_t times[ROUNDS], median;
 
     for (uint32_t round = 0; round < ROUNDS; round++) {
         struct heat_segment *const *segments = bench->segments + (round % 2) * (size_t)parts;
@@ -102,7 +102,8 @@ measure_us(struct bench *bench, uint32_t parts, bool by_page, uint64_t between, 
         heat_age(bench->heat);
     }
     qsort(times, ROUNDS, sizeof(times[0]), compare_times);
-    return (double)times[ROUNDS / 2] / 1000;
+    median = times[ROUNDS / 2];
+    return (double)median / 1000;
 }
 
 static double
@@ -127,8 +128,10 @@ measure_all_pages(struct bench *bench)
         must(bench->segments[i] != NULL, "out of memory");
     }
     for (uint32_t chain = 0; chain < 10 * SEGMENTS; chain++) {
+        uint64_t base = (uint64_t)(chain / SEGMENTS) * PAGES;
+
         for (uint64_t i = 0; i < PAGES; i++)
-            places[i] = (chain / SEGMENTS * PAGES + i) * PAGE_BYTES;
+            places[i] = (base + i) * PAGE_BYTES;
         must(heat_add(bench->heat, bench->segments[chain % SEGMENTS], 1 + chain / SEGMENTS % 2, places, PAGES,
                       places[PAGES - 1] + PAGE_BYTES, heat_clock(bench->heat, PAGES)) == VARVE_OK,
              "out of memory");
@@ -163,7 +166,8 @@ main(void)
     static const struct {
         uint64_t silence; /* clock values that pass first: the longer, the coarser the epochs */
         uint64_t between;
-    } cases[] = {{0, PAGES}, {64 * 30000, 64 * 4000}, {4096 * 30000, 4096 * 4000}};
+    } cases[] = {
+        {0, PAGES}, {UINT64_C(64) * 30000, UINT64_C(64) * 4000}, {UINT64_C(4096) * 30000, UINT64_C(4096) * 4000}};
     static const uint32_t parts[] = {1, 4, PARTS_MAX};
     struct bench bench;
 

@@ -199,7 +199,7 @@ size_t heat_snapshot_segment(const struct heat *heat, const struct heat_segment 
 
 /*
  * Back, from untrusted bytes: the header first, into a heat without pages and groups, then each segment's record (heat_record_find()) into a segment
- * without pages. VARVE_OK; or nothing has changed: VARVE_E_CORRUPT (damaged, or of another file), VARVE_E_VERSION, VARVE_E_NOMEM. Records are of use
+ * without pages. VARVE_OK; or nothing has changed: VARVE_E_CORRUPT (damaged, of another file, or the second of a file), VARVE_E_VERSION, VARVE_E_NOMEM. Records are of use
  * without the header too: then all that they call live is.
  *
  * A snapshot is of the past. The caller adds what was written since (pages that are known already stay as they are), and lets go what was removed or

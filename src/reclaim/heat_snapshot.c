@@ -101,9 +101,8 @@ heat_restore_segment(struct heat *heat, struct heat_segment *segment, const stru
     const uint8_t *spans = data + HEAT_HEAD_BYTES, *places, *stamps;
     int rc = heat_record_decode(data, size, &record);
 
-    assert(segment->count == 0);
-    if (rc == VARVE_OK &&
-        (record.number != file->number || record.salt != file->salt || record.end > file->bytes / HEAT_UNIT))
+    if (rc == VARVE_OK && (segment->count > 0 || record.number != file->number || record.salt != file->salt ||
+                           record.end > file->bytes / HEAT_UNIT))
         rc = VARVE_E_CORRUPT;
     if (rc == VARVE_OK)
         rc = heat_record_check(&record, data);

@@ -224,7 +224,7 @@ test_recent_is_judged_by_the_namespace(void **state)
     (void)state;
     setup_begin(&setup);
     assert_int_equal(heat_group_create(setup.heat, OURS, UINT64_MAX), VARVE_OK);
-    value = add(&setup, OURS, 10);
+    add(&setup, OURS, 10);
     (void)heat_clock(setup.heat, 3200 - 1);
     value = add(&setup, OURS, 10);
     (void)heat_clock(setup.heat, 32 - 1);

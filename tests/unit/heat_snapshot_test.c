@@ -116,6 +116,8 @@ test_round_trip(void **state)
     assert_memory_equal(heats.empty->stamps, heats.segment->stamps, PAGES * sizeof(heats.empty->stamps[0]));
     assert_int_equal(heats.empty->span_count, 2);
     assert_memory_equal(heats.empty->spans, heats.segment->spans, 2 * sizeof(heats.empty->spans[0]));
+    assert_int_equal(heat_restore_segment(heats.fresh, heats.empty, &file, record, sizeof(record)), VARVE_E_CORRUPT);
+    assert_int_equal(heats.fresh->live_bytes, heats.heat->live_bytes); /* nothing twice */
     heats_end(&heats);
 }
 
