@@ -53,6 +53,7 @@ recency_gauges(varve_store *store, struct gauges *out)
 
     mutex_lock(&store->recency.lock);
     out->live_bytes = heat->live_bytes + heat->pinned_bytes;
+    out->heat_file_bytes = store->recency.file_bytes;
     out->live_target_bytes = heat->live_max;
     out->recency_memory_bytes = sizeof(*heat);
     for (const struct heat_segment *segment = heat->first; segment != NULL; segment = segment->next)
@@ -140,6 +141,7 @@ value_of(varve_store *store, uint64_t number, uint64_t place, uint32_t skip)
 static void
 stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t count, uint64_t value)
 {
+    struct heat *heat = store->recency.heat;
     struct heat_segment *segment = log_heat(store->log, number);
     uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
 
@@ -147,7 +149,9 @@ stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t count, uint6
         return; /* dropped since it was found, or not known */
     if (count > segment->count - page)
         count = segment->count - page;
-    heat_touch_run(store->recency.heat, segment, page, count, value);
+    if (value > heat->clock)
+        value = heat->clock; /* more ancestors than the depth of a page says: links are data from disk */
+    heat_touch_run(heat, segment, page, count, value);
 }
 
 /* The parent of the page at *key, which becomes the parent's. false: none is known. */
@@ -250,11 +254,14 @@ settle(struct touches *touches)
         return;
     }
     parent = recent_parent(touches);
-    if (parent != 0) {
+    mutex_lock(&recency->lock);
+    if (parent != 0) { /* pages before the first that was found are new: they cannot be younger than now */
         touches->base = parent + (uint64_t)touches->first_index;
+        if (touches->base > recency->heat->clock)
+            touches->base = recency->heat->clock;
+        mutex_unlock(&recency->lock);
         return;
     }
-    mutex_lock(&recency->lock);
     touches->base = heat_clock(recency->heat, touches->count + depth) - depth;
     mutex_unlock(&recency->lock);
     if (touches->first_index < 0)

@@ -27,7 +27,11 @@ struct recency {
     struct heat *heat;
     struct reclaim reclaim;
     uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
-    bool missing; /* segments that were there when the store was opened have pages that heat does not know */
+    bool missing;                  /* segments of an earlier life have pages that heat does not know */
+    /* The file HEAT: of whoever opens, closes, or does background work. */
+    size_t restored;             /* segments whose recency it brought back */
+    _Atomic uint64_t file_bytes; /* that were paid for it */
+    uint64_t saved_ns;           /* when it was written last, or tried */
 };
 
 /* Pages that lie one after another in a segment, and on the chain. */
@@ -74,6 +78,11 @@ void recency_expect(varve_store *store, uint64_t segment);
  * memory, and there are more. Reads the index; one thread at a time.
  */
 bool recency_load(varve_store *store);
+/* recency_file.c. Write the file HEAT. VARVE_MISS: there is no room for it, which is harmless. One thread at a time. */
+int recency_save(varve_store *store, varve_error *err);
+bool recency_save_due(varve_store *store);
+/* Recovery, with the log in place: what the file HEAT knows of its segments. */
+void recency_restore(varve_store *store);
 /* A segment of `bytes` for new pages was made: the share of live pages follows what reclaim copied meanwhile. */
 void recency_note_segment(varve_store *store, uint64_t bytes);
 void recency_gauges(varve_store *store, struct gauges *out);

@@ -139,6 +139,15 @@ space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err)
 }
 
 int
+space_take_if_free(varve_store *store, uint64_t bytes)
+{
+    bool taken =
+        disk_allows(store, bytes) && take_free(&store->space, bytes, &store->space.capacity, survivors_reserve(store));
+
+    return taken ? VARVE_OK : VARVE_E_NOSPC;
+}
+
+int
 space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err)
 {
     if (!disk_allows(store, bytes))

@@ -279,7 +279,9 @@ bring_up(varve_store *store, varve_error *err)
                              &store->counters.manifest_bytes_written, &store->manifest, err);
     if (rc == VARVE_OK) {
         recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */
+        recency_restore(store);
         rc = recovery_replay(recovery, err);
+        store->recency.missing = store->recency.restored < state.segment_count || store->counters.recovered_extents > 0;
     }
     while (rc == VARVE_OK && space_used(store) > store->options.capacity)
         rc = reclaim_work(store, err);
@@ -359,6 +361,8 @@ settle(varve_store *store, varve_error *err)
         rc = index_flush(store->index, err);
     if (rc == VARVE_OK || rc == VARVE_MISS)
         rc = manifest_sync(store->manifest, err);
+    if (rc == VARVE_OK)
+        (void)recency_save(store, NULL); /* losing it is harmless */
     return error_settle(err, rc);
 }
 

@@ -169,6 +169,8 @@ uint64_t space_ceiling(varve_store *store);
 int space_take_for_index(varve_store *store, uint64_t bytes, varve_error *err);
 /* The same, and leave enough for the next segment of survivors. */
 int space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err);
+/* Take bytes if nothing has to be reclaimed for them. VARVE_OK or VARVE_E_NOSPC. */
+int space_take_if_free(varve_store *store, uint64_t bytes);
 /* Take bytes that are there, or VARVE_E_NOSPC: reclaim itself asks. */
 int space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err);
 /* Count bytes that are there already (recovery, the manifest), whatever the capacity. */

@@ -137,6 +137,8 @@ do_slice(varve_store *store)
         rc = reclaim_slice(store);
     if (rc == VARVE_MISS)
         rc = index_merge(store->index, MERGE_SLICE_BYTES, NULL);
+    if (rc == VARVE_MISS && recency_save_due(store))
+        rc = recency_save(store, NULL);
     return rc;
 }
 

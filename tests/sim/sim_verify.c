@@ -147,7 +147,7 @@ struct account {
     const struct sim *sim;
     uint64_t manifest; /* the one in force */
     size_t segments, runs;
-    uint64_t segment_bytes, run_bytes;
+    uint64_t segment_bytes, run_bytes, heat_bytes;
 };
 
 static bool
@@ -186,7 +186,9 @@ judge_directory(void *arg, const struct manifest_state *state)
             named = number == account->manifest;
             break;
         case FORMAT_FILE_FIXED:
-            named = strcmp(entry->name, FORMAT_CURRENT_TMP_NAME) != 0;
+            named = strcmp(entry->name, FORMAT_CURRENT_TMP_NAME) != 0 && strcmp(entry->name, FORMAT_HEAT_TMP_NAME) != 0;
+            if (strcmp(entry->name, FORMAT_HEAT_NAME) == 0)
+                account->heat_bytes = log_pad(bytes, 12);
             break;
         case FORMAT_FILE_OTHER:
             named = false;
@@ -217,7 +219,11 @@ sim_verify_accounts(struct sim *sim)
                  "; there are %zu of %" PRIu64 ", %zu of %" PRIu64,
                  gauges.segments, gauges.segment_bytes, gauges.runs, gauges.run_bytes, account.segments,
                  account.segment_bytes, account.runs, account.run_bytes);
-    fixed = gauges.disk_bytes - gauges.segment_bytes - gauges.segments * LOG_BLOCK_BYTES - gauges.run_bytes;
+    if (gauges.heat_file_bytes != account.heat_bytes)
+        sim_fail("the store counts %" PRIu64 " bytes for HEAT, it takes %" PRIu64, gauges.heat_file_bytes,
+                 account.heat_bytes);
+    fixed = gauges.disk_bytes - gauges.segment_bytes - gauges.segments * LOG_BLOCK_BYTES - gauges.run_bytes -
+            gauges.heat_file_bytes;
     if (sim->fixed != 0 && fixed != sim->fixed)
         sim_fail("%" PRIu64 " bytes in use are no file's; there were %" PRIu64, fixed, sim->fixed);
     if (gauges.disk_bytes < sim_disk_used(sim->disk))
