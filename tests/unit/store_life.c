@@ -26,6 +26,8 @@ life_open(void)
     assert_non_null(options);
     for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
         assert_int_equal(varve_options_set(options, settings[i][0], settings[i][1], &life.err), VARVE_OK);
+    for (size_t i = 0; i < sizeof(life.options) / sizeof(life.options[0]) && life.options[i][0] != NULL; i++)
+        assert_int_equal(varve_options_set(options, life.options[i][0], life.options[i][1], &life.err), VARVE_OK);
     life.err = (varve_error){0};
     life.store = NULL;
     rc = store_open(sim_disk_env(life.disk), options, &life.store, &life.err);
@@ -126,10 +128,10 @@ life_pages_right(void)
 uint64_t
 life_stat(const char *name)
 {
-    uint64_t values[128];
+    uint64_t values[256];
     const varve_stat_desc *desc;
 
-    assert_true(varve_stats_get(life.store, values, 128) <= 128);
+    assert_true(varve_stats_get(life.store, values, 256) <= 256);
     for (size_t i = 0; (desc = varve_stat_describe(i)) != NULL; i++) {
         if (strcmp(desc->name, name) == 0)
             return values[i];

@@ -23,6 +23,7 @@ struct store_life {
     varve_store *store;  /* NULL: it could not be opened */
     varve_namespace *ns; /* "n" */
     varve_error err;
+    const char *options[4][2]; /* name and value: set at the next open, in place of the usual ones; NULL: none */
 };
 
 extern struct store_life life;
