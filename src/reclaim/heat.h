@@ -79,6 +79,7 @@ struct heat_segment {
     struct heat_segment *prev, *next;
     void *owner;
     uint64_t live_bytes; /* of pages that were live when last looked at: never less than what is live now */
+    uint64_t old_bytes;  /* and weighed by age: a page used now counts nothing, one about to die as a whole */
     uint64_t used;       /* greatest value that one of its pages was used at */
     uint32_t end;        /* where the last page ends, in units */
     uint32_t count, room;
@@ -177,8 +178,9 @@ void heat_sweep(struct heat *heat, struct heat_segment *segment, bool (*gone)(vo
 void heat_sweep_all(struct heat *heat);
 
 /*
- * The segment with the fewest live bytes of those that `may` go (called with each one's owner), the least recently used of several, or NULL. Right to within 1/64 of the live set's
- * turnover: all segments are swept when the horizon has moved by so much.
+ * The segment to empty, of those that `may` go (called with each one's owner): the one with the fewest live bytes, where bytes count the more the
+ * sooner they die; the least recently used of several; or NULL. Old pages are worth waiting for: copied, they would die in their new place.
+ * Right to within 1/64 of the live set's turnover: all segments are swept when the horizon has moved by so much. The victim itself is swept.
  */
 struct heat_segment *heat_coldest(struct heat *heat, bool (*may)(const void *owner));
 

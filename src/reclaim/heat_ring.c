@@ -6,6 +6,8 @@
 
 #define SWEEP_EPOCHS 8192u /* every segment is looked at at least once in so many epochs */
 #define STALE_SHARE  64u   /* of the live set's span that the horizon may move before victims are judged anew */
+#define OLD_WEIGHT                                                                                                     \
+    4u /* a live page about to die stands in the way of a victim like 1 + so many that were used just now */
 
 void
 heat_sweep_part(struct heat *heat, struct heat_segment *segment, const struct heat_part *part)
@@ -21,6 +23,24 @@ heat_sweep_part(struct heat *heat, struct heat_segment *segment, const struct he
     }
 }
 
+/* Live bytes, each weighed by its age as a part of the live set's. */
+static uint64_t
+weigh_by_age(const struct heat *heat, const struct heat_segment *segment)
+{
+    const uint16_t now = heat_stamp_of(heat_epoch_now(heat));
+    const uint64_t live_age = heat_epoch_now(heat) - heat->horizon;
+    uint64_t sum = 0;
+
+    for (uint32_t page = 0, next; page < segment->count; page = next) {
+        uint16_t stamp = segment->stamps[page];
+
+        next = heat_skip_stamp(segment->stamps, page + 1, segment->count, stamp);
+        if (stamp != HEAT_DEAD && stamp != HEAT_PINNED)
+            sum += heat_bytes_between(segment, page, next) / HEAT_UNIT * heat_stamp_age(stamp, now);
+    }
+    return live_age == 0 ? 0 : sum / live_age * HEAT_UNIT;
+}
+
 void
 heat_sweep(struct heat *heat, struct heat_segment *segment, bool (*gone)(void *arg, uint32_t ns_id), void *arg)
 {
@@ -30,6 +50,7 @@ heat_sweep(struct heat *heat, struct heat_segment *segment, bool (*gone)(void *a
         else
             heat_sweep_part(heat, segment, &part);
     }
+    segment->old_bytes = weigh_by_age(heat, segment);
 }
 
 void
@@ -138,10 +159,20 @@ heat_shrink(struct heat *heat, uint64_t bytes)
     age_to(heat, live > bytes ? live - bytes : 0);
 }
 
+static uint64_t
+cost_of(const struct heat_segment *segment)
+{
+    uint64_t old = segment->old_bytes < segment->live_bytes ? segment->old_bytes : segment->live_bytes;
+
+    return segment->live_bytes + OLD_WEIGHT * old;
+}
+
 static bool
 colder(const struct heat_segment *a, const struct heat_segment *b)
 {
-    return a->live_bytes != b->live_bytes ? a->live_bytes < b->live_bytes : a->used < b->used;
+    uint64_t cost_a = cost_of(a), cost_b = cost_of(b);
+
+    return cost_a != cost_b ? cost_a < cost_b : a->used < b->used;
 }
 
 struct heat_segment *
@@ -153,8 +184,10 @@ heat_coldest(struct heat *heat, bool (*may)(const void *owner))
         heat->group_died > heat->live_bytes / STALE_SHARE)
         heat_sweep_all(heat);
     for (struct heat_segment *segment = heat->first; segment != NULL; segment = segment->next) {
-        if (may(segment->owner) && (coldest == NULL || colder(segment, coldest)))
+        if ((coldest == NULL || colder(segment, coldest)) && may(segment->owner))
             coldest = segment;
     }
+    if (coldest != NULL)
+        heat_sweep(heat, coldest, NULL, NULL);
     return coldest;
 }
