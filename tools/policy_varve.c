@@ -17,6 +17,7 @@
 
 struct model_segment {
     struct heat_segment *heat; /* NULL: no such segment */
+    uint32_t number;
     bool open;
     uint32_t count;
     uint32_t pages[];
@@ -33,11 +34,11 @@ struct model {
     struct policy_result *result;
     struct heat *heat;
     struct reclaim reclaim;
-    uint64_t noted; /* pages relocated up to the last segment of new ones */
     struct model_segment **segments;
     uint32_t segment_count; /* as many as fit in the capacity */
     uint32_t segment_pages;
     uint32_t used;
+    uint32_t *vacant; /* numbers of segments that are not there: segment_count - used */
     uint32_t open_new, open_survivors;
     struct copy *copies; /* by page */
 };
@@ -81,6 +82,7 @@ drop(struct model *model, uint32_t number)
     heat_segment_destroy(model->heat, segment->heat);
     segment->heat = NULL;
     model->used--;
+    model->vacant[model->segment_count - model->used - 1] = number;
 }
 
 static bool
@@ -101,13 +103,12 @@ seal(struct model *model, uint32_t *open)
 static int
 begin_segment(struct model *model, uint32_t *open)
 {
-    uint32_t number = 0;
+    uint32_t number;
 
     seal(model, open);
-    while (number < model->segment_count && model->segments[number]->heat != NULL)
-        number++;
-    if (number == model->segment_count)
+    if (model->used == model->segment_count)
         return VARVE_MISS;
+    number = model->vacant[model->segment_count - model->used - 1];
     model->segments[number]->heat = heat_segment_create(model->heat, model->segments[number]);
     if (model->segments[number]->heat == NULL)
         return VARVE_E_NOMEM;
@@ -140,6 +141,7 @@ relocate(struct model *model, uint32_t page, uint64_t value)
             return rc == VARVE_MISS ? VARVE_OK : rc;
     }
     model->result->relocated++;
+    reclaim_note(&model->reclaim, 0, PAGE_BYTES);
     return append(model, model->open_survivors, page, value);
 }
 
@@ -148,14 +150,13 @@ reclaim_one(struct model *model)
 {
     struct heat_segment *victim = reclaim_pick(&model->reclaim, is_sealed);
     struct model_segment *segment;
-    uint32_t number = 0;
+    uint32_t number;
     int rc = VARVE_OK;
 
     if (victim == NULL)
         return VARVE_MISS;
     segment = victim->owner;
-    while (model->segments[number] != segment)
-        number++;
+    number = segment->number;
     segment->open = true; /* nobody else's victim */
     for (uint32_t i = 0; i < segment->count && rc == VARVE_OK; i++) {
         uint32_t page = segment->pages[i];
@@ -177,21 +178,16 @@ survivors_room(const struct model *model)
     return open == NONE ? 0 : (uint64_t)(model->segment_pages - model->segments[open]->count) * PAGE_BYTES;
 }
 
-/* Room for another segment of new pages; reclaim may need one for survivors, too. */
+/* Reclaim until there is room for another segment of new pages, and for reclaim itself. */
 static int
 make_room(struct model *model)
 {
     int rc = VARVE_OK;
 
     heat_age(model->heat);
-    while (rc == VARVE_OK && model->used + 2 > model->segment_count) {
-        const struct heat_segment *next = reclaim_pick(&model->reclaim, is_sealed);
-
-        if (next == NULL || (model->used < model->segment_count && next->live_bytes <= survivors_room(model)))
-            break;
+    while (rc == VARVE_OK && reclaim_is_due(&model->reclaim, model->segment_count - model->used, survivors_room(model)))
         rc = reclaim_one(model);
-    }
-    return rc;
+    return rc == VARVE_MISS ? VARVE_OK : rc;
 }
 
 /* Store a page that a request brought. */
@@ -202,14 +198,17 @@ append_new(struct model *model, uint32_t page, uint64_t value)
 
     if (!has_room(model, model->open_new)) {
         seal(model, &model->open_new);
-        reclaim_note(&model->reclaim, (uint64_t)model->segment_pages * PAGE_BYTES,
-                     (model->result->relocated - model->noted) * PAGE_BYTES);
-        model->noted = model->result->relocated;
         rc = make_room(model);
         if (rc == VARVE_OK)
             rc = begin_segment(model, &model->open_new);
     }
-    return rc == VARVE_OK ? append(model, model->open_new, page, value) : rc;
+    if (rc == VARVE_OK)
+        rc = append(model, model->open_new, page, value);
+    reclaim_note(&model->reclaim, PAGE_BYTES, 0);
+    if (rc == VARVE_OK && reclaim_prepares(&model->reclaim) &&
+        model->segments[model->open_new]->count == (model->segment_pages + 1) / 2)
+        rc = make_room(model);
+    return rc;
 }
 
 static int
@@ -227,7 +226,7 @@ play_request(struct model *model, const uint32_t *pages, size_t count)
 
         if (copy->segment != NONE) {
             heat_touch(model->heat, model->segments[copy->segment]->heat, copy->slot, value - i);
-        } else {
+        } else if (reclaim_admits(&model->reclaim, (i + 1) * PAGE_BYTES)) {
             model->result->written++;
             rc = append_new(model, pages[i], value - i);
         }
@@ -278,40 +277,59 @@ play(struct model *model)
     return rc;
 }
 
+static int
+model_create(struct model *model, struct env *env, uint64_t capacity)
+{
+    uint32_t count;
+
+    model->segment_pages = capacity < UINT64_C(2) * RECLAIM_SEGMENTS ? 1 : (uint32_t)(capacity / RECLAIM_SEGMENTS);
+    count = model->segment_count = (uint32_t)(capacity / model->segment_pages);
+    model->heat = heat_create(env, 0);
+    model->segments = calloc(count, sizeof(model->segments[0]));
+    model->vacant = malloc(count * sizeof(model->vacant[0]));
+    model->copies = malloc((model->trace->page_count + 1u) * sizeof(model->copies[0]));
+    if (model->heat == NULL || model->segments == NULL || model->vacant == NULL || model->copies == NULL)
+        return VARVE_E_NOMEM;
+    for (uint32_t i = 0; i < model->trace->page_count; i++)
+        model->copies[i].segment = NONE;
+    for (uint32_t i = 0; i < count; i++) {
+        struct model_segment *segment = calloc(1, sizeof(*segment) + model->segment_pages * sizeof(segment->pages[0]));
+
+        if (segment == NULL)
+            return VARVE_E_NOMEM;
+        segment->number = i;
+        model->segments[i] = segment;
+        model->vacant[i] = count - 1 - i;
+    }
+    reclaim_init(&model->reclaim, model->heat, capacity * PAGE_BYTES, (uint64_t)model->segment_pages * PAGE_BYTES);
+    return VARVE_OK;
+}
+
+static void
+model_destroy(struct model *model)
+{
+    for (uint32_t i = 0; model->segments != NULL && i < model->segment_count; i++) {
+        if (model->segments[i] != NULL)
+            heat_segment_destroy(model->heat, model->segments[i]->heat);
+        free(model->segments[i]);
+    }
+    free(model->segments);
+    free(model->vacant);
+    free(model->copies);
+    heat_destroy(model->heat);
+}
+
 int
 policy_varve(const struct policy_trace *trace, uint64_t capacity, struct policy_result *result)
 {
     struct model model = {.trace = trace, .result = result, .open_new = NONE, .open_survivors = NONE};
     struct env env = {.ops = &memory_only};
-    int rc = VARVE_E_NOMEM;
+    int rc;
 
     *result = (struct policy_result){0};
-    model.segment_pages = capacity < UINT64_C(2) * RECLAIM_SEGMENTS ? 1 : (uint32_t)(capacity / RECLAIM_SEGMENTS);
-    model.segment_count = (uint32_t)(capacity / model.segment_pages);
-    model.heat = heat_create(&env, 0);
-    model.segments = calloc(model.segment_count, sizeof(model.segments[0]));
-    model.copies = malloc((trace->page_count + 1u) * sizeof(model.copies[0]));
-    if (model.heat != NULL && model.segments != NULL && model.copies != NULL) {
-        rc = VARVE_OK;
-        for (uint32_t i = 0; i < trace->page_count; i++)
-            model.copies[i].segment = NONE;
-        for (uint32_t i = 0; i < model.segment_count; i++) {
-            model.segments[i] =
-                calloc(1, sizeof(*model.segments[i]) + model.segment_pages * sizeof(model.segments[i]->pages[0]));
-            if (model.segments[i] == NULL)
-                rc = VARVE_E_NOMEM;
-        }
-        reclaim_init(&model.reclaim, model.heat, capacity * PAGE_BYTES);
-        if (rc == VARVE_OK)
-            rc = play(&model);
-    }
-    for (uint32_t i = 0; model.segments != NULL && i < model.segment_count; i++) {
-        if (model.segments[i] != NULL)
-            heat_segment_destroy(model.heat, model.segments[i]->heat);
-        free(model.segments[i]);
-    }
-    free(model.segments);
-    free(model.copies);
-    heat_destroy(model.heat);
+    rc = model_create(&model, &env, capacity);
+    if (rc == VARVE_OK)
+        rc = play(&model);
+    model_destroy(&model);
     return rc;
 }

@@ -1,37 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reclaim/reclaim.h"
 
-#define SHARE_FIRST 900u
-#define SHARE_MIN   800u
-#define SHARE_MAX   970u
-#define SHARE_STEP  2u
+/* The share of live pages when the budget is empty, and when it is full: in thousandths of the space. */
+#define SHARE_MIN 850u
+#define SHARE_MAX 985u
 
-/* Copied bytes by written bytes: below the one the share rises, above the other it falls. The target is an amplification of at most 1.2. */
-#define COPIED_LOW  0.08
-#define COPIED_HIGH 0.12
+#define BUDGET_PERCENT 15u /* of the bytes of new pages: an amplification of 1.15 */
+#define BUDGET_PART    50u /* it holds at most this part of the space, so that no quiet time pays for a burst of copies */
 
-#define MEMORY 0.95 /* of the averages, a segment: some 20 segments count */
+#define PREPARE_SEGMENTS 128u /* in a store of fewer, one that waits empty would cost more hits than it saves time */
 
-#define LIVE_IN_VICTIM_PERCENT 95
+static int64_t
+budget_max(const struct reclaim *reclaim)
+{
+    return (int64_t)(reclaim->bytes / BUDGET_PART);
+}
 
 static void
 set_target(struct reclaim *reclaim)
 {
-    heat_set_target(reclaim->heat, reclaim->bytes / 1000 * reclaim->live_share);
+    uint64_t budget = reclaim->budget > 0 ? (uint64_t)reclaim->budget : 0, whole = (uint64_t)budget_max(reclaim);
+    uint64_t share = SHARE_MIN + (whole == 0 ? 0 : (SHARE_MAX - SHARE_MIN) * budget / whole);
+
+    heat_set_target(reclaim->heat, reclaim->bytes / 1000 * share);
 }
 
 void
-reclaim_init(struct reclaim *reclaim, struct heat *heat, uint64_t bytes)
+reclaim_init(struct reclaim *reclaim, struct heat *heat, uint64_t bytes, uint64_t segment_bytes)
 {
-    *reclaim = (struct reclaim){.heat = heat, .bytes = bytes, .live_share = SHARE_FIRST};
+    *reclaim = (struct reclaim){.heat = heat};
+    reclaim_set_bytes(reclaim, bytes, segment_bytes);
+    reclaim->budget = budget_max(reclaim);
     set_target(reclaim);
 }
 
 void
-reclaim_set_bytes(struct reclaim *reclaim, uint64_t bytes)
+reclaim_set_bytes(struct reclaim *reclaim, uint64_t bytes, uint64_t segment_bytes)
 {
     reclaim->bytes = bytes;
-    set_target(reclaim);
+    reclaim->segment_bytes = segment_bytes;
+    reclaim_note(reclaim, 0, 0);
+}
+
+bool
+reclaim_is_due(const struct reclaim *reclaim, uint64_t free_segments, uint64_t survivors_room)
+{
+    if (!reclaim_prepares(reclaim))
+        return free_segments == 0;
+    return free_segments == 0 || (free_segments == 1 && survivors_room < reclaim->segment_bytes / 2);
+}
+
+bool
+reclaim_prepares(const struct reclaim *reclaim)
+{
+    return reclaim->bytes / reclaim->segment_bytes >= PREPARE_SEGMENTS;
+}
+
+bool
+reclaim_admits(const struct reclaim *reclaim, uint64_t chain_bytes)
+{
+    uint64_t reserve = reclaim_prepares(reclaim) ? 2 * reclaim->segment_bytes : 0;
+
+    return chain_bytes + reserve <= reclaim->bytes;
+}
+
+/* Live bytes that a victim may have. An eighth is allowed in any case: emptier segments may be long in coming, and new pages cannot wait. */
+static uint64_t
+live_max(const struct reclaim *reclaim, const struct heat_segment *segment)
+{
+    uint64_t bytes = (uint64_t)segment->end * HEAT_UNIT;
+    uint64_t paid = bytes / 8 + (reclaim->budget > 0 ? (uint64_t)reclaim->budget : 0);
+
+    return paid < bytes / 2 ? paid : bytes / 2;
 }
 
 struct heat_segment *
@@ -41,15 +81,16 @@ reclaim_pick(struct reclaim *reclaim, bool (*may)(const void *owner))
 
     for (;;) {
         struct heat_segment *victim = heat_coldest(heat, may);
-        uint64_t bytes = victim == NULL ? 0 : (uint64_t)victim->end * HEAT_UNIT;
         uint64_t live;
 
-        if (victim == NULL || victim->live_bytes <= bytes / 100 * LIVE_IN_VICTIM_PERCENT)
+        if (victim == NULL || victim->live_bytes <= live_max(reclaim, victim))
             return victim;
-        live = heat->live_bytes;
-        heat_shrink(heat, bytes);
-        if (heat->live_bytes == live) /* all is pinned, or was used just now */
-            return victim;
+        if (heat->horizon == heat->swept_horizon) {
+            live = heat->live_bytes;
+            heat_shrink(heat, reclaim->segment_bytes / 2);
+            if (heat->live_bytes == live) /* all is pinned, or was used just now */
+                return victim;
+        }
         heat_sweep_all(heat);
     }
 }
@@ -57,14 +98,8 @@ reclaim_pick(struct reclaim *reclaim, bool (*may)(const void *owner))
 void
 reclaim_note(struct reclaim *reclaim, uint64_t written, uint64_t copied)
 {
-    double ratio;
-
-    reclaim->written = reclaim->written * MEMORY + (double)written;
-    reclaim->copied = reclaim->copied * MEMORY + (double)copied;
-    ratio = reclaim->copied / reclaim->written;
-    if (ratio < COPIED_LOW && reclaim->live_share + SHARE_STEP <= SHARE_MAX)
-        reclaim->live_share += SHARE_STEP;
-    else if (ratio > COPIED_HIGH && reclaim->live_share >= SHARE_MIN + SHARE_STEP)
-        reclaim->live_share -= SHARE_STEP;
+    reclaim->budget += (int64_t)(written * BUDGET_PERCENT / 100) - (int64_t)copied;
+    if (reclaim->budget > budget_max(reclaim))
+        reclaim->budget = budget_max(reclaim);
     set_target(reclaim);
 }

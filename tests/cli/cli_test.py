@@ -369,6 +369,23 @@ class PolicyTest(CommandTest):
             self.assertLessEqual(varve["write_amplification"], 1.2, f"{percent} %")
             self.assertEqual(varve["orphan_rate"], 0)
 
+    def test_generated_traces(self):
+        """Stores of some pages a segment and of one, where LRU's curve is steep and where it is flat."""
+        cases = {
+            "agent": {"requests": 2500, "users": 40},
+            "chat": {"requests": 3000, "users": 150},
+            "docqa": {"requests": 1500, "sharing": 0.9},
+            "stages": {"requests": 1500},
+        }
+        for kind, options in cases.items():
+            rows = self.rows(self.make_trace(kind, **options), "1%,5%,10%,25%,50%")
+            for (percent, policy), row in rows.items():
+                if policy == "varve":
+                    where = f"{kind} at {percent} %"
+                    self.assertGreaterEqual(row["hit_rate"], rows[percent, "lru"]["hit_rate"] - 0.02, where)
+                    self.assertLessEqual(row["write_amplification"], 1.2, where)
+                    self.assertEqual(row["orphan_rate"], 0, where)
+
     def test_table_and_errors(self):
         trace = self.make_trace("chat")
         self.assertIn("Belady", self.good("replay", trace, "--policy-only"))

@@ -10,7 +10,6 @@
 
 #include "plain_env.h"
 #include "reclaim/heat.h"
-#include "reclaim/reclaim.h"
 
 #define SEGMENTS 12
 #define PAGES    48 /* a segment */
@@ -62,12 +61,6 @@ add(struct model *model, size_t segment, uint64_t first, uint32_t count, uint32_
     assert_int_equal(
         heat_add(model->heat, model->segments[segment], ns_id, places, count, place_of(first + count), value),
         VARVE_OK);
-}
-
-static bool
-any(const void *owner)
-{
-    return owner != NULL;
 }
 
 /* Of a chain, the end dies first; what is used again lives on, whatever came between. */
@@ -284,48 +277,6 @@ test_every_allocation_may_fail(void **state)
     plain_env_destroy(env);
 }
 
-/* The victim is the segment with the fewest live bytes, the coldest of those that have none. */
-static void
-test_victims(void **state)
-{
-    struct reclaim reclaim;
-    struct model model;
-
-    (void)state;
-    model_begin(&model, 0);
-    reclaim_init(&reclaim, model.heat, (uint64_t)PAGE * 1000);
-    for (size_t i = 0; i < SEGMENTS; i++)
-        add(&model, i, 0, 10, 1, heat_clock(model.heat, 10));
-    heat_shrink(model.heat, (uint64_t)PAGE * 32);
-    heat_sweep_all(model.heat);
-    assert_ptr_equal(reclaim_pick(&reclaim, any), model.segments[0]);
-    heat_touch(model.heat, model.segments[0], 3, heat_clock(model.heat, 0));
-    assert_ptr_equal(reclaim_pick(&reclaim, any), model.segments[1]);
-    heat_touch(model.heat, model.segments[1], 3, heat_clock(model.heat, 0));
-    heat_touch(model.heat, model.segments[1], 4, heat_clock(model.heat, 0));
-    assert_ptr_equal(reclaim_pick(&reclaim, any), model.segments[2]);
-    model_end(&model);
-}
-
-/* Where everything is alive, something has to die. */
-static void
-test_victims_where_all_live(void **state)
-{
-    struct reclaim reclaim;
-    struct model model;
-    struct heat_segment *victim;
-
-    (void)state;
-    model_begin(&model, 0);
-    reclaim_init(&reclaim, model.heat, (uint64_t)PAGE * 1000000);
-    for (size_t i = 0; i < SEGMENTS; i++)
-        add(&model, i, 0, 10, 1, heat_clock(model.heat, 10));
-    victim = reclaim_pick(&reclaim, any);
-    assert_ptr_equal(victim, model.segments[0]);
-    assert_int_equal(victim->live_bytes, 0);
-    model_end(&model);
-}
-
 /* The share of live pages follows what reclaim copies. */
 static void
 test_share_follows_amplification(void **state)
@@ -357,8 +308,6 @@ main(void)
         cmocka_unit_test(test_pages_without_bytes_share_a_place),
         cmocka_unit_test(test_memory_a_page),
         cmocka_unit_test(test_every_allocation_may_fail),
-        cmocka_unit_test(test_victims),
-        cmocka_unit_test(test_victims_where_all_live),
         cmocka_unit_test(test_share_follows_amplification),
     };
 
