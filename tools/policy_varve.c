@@ -9,6 +9,7 @@
 #include "env/env.h"
 #include "policy.h"
 #include "reclaim/heat.h"
+#include "reclaim/judge.h"
 #include "reclaim/reclaim.h"
 
 #define PAGE_BYTES 4096 /* any multiple of HEAT_UNIT */
@@ -34,9 +35,13 @@ struct model {
     struct policy_result *result;
     struct heat *heat;
     struct reclaim reclaim;
+    struct judge *judge;
+    uint64_t *ids; /* of a request */
+    size_t id_room;
     struct model_segment **segments;
     uint32_t segment_count; /* as many as fit in the capacity */
     uint32_t segment_pages;
+    bool dropped; /* a segment, ever: before, nothing has to make room */
     uint32_t used;
     uint32_t *vacant; /* numbers of segments that are not there: segment_count - used */
     uint32_t open_new, open_survivors;
@@ -81,6 +86,7 @@ drop(struct model *model, uint32_t number)
     }
     heat_segment_destroy(model->heat, segment->heat);
     segment->heat = NULL;
+    model->dropped = true;
     model->used--;
     model->vacant[model->segment_count - model->used - 1] = number;
 }
@@ -211,30 +217,52 @@ append_new(struct model *model, uint32_t page, uint64_t value)
     return rc;
 }
 
+/* The judge sees what is asked for; page numbers, mixed, stand for ids. */
+static int
+ask_judge(struct model *model, const uint32_t *pages, size_t count)
+{
+    if (count > model->id_room) {
+        uint64_t *ids = reallocarray(model->ids, count, sizeof(ids[0]));
+
+        if (ids == NULL)
+            return VARVE_E_NOMEM;
+        model->ids = ids;
+        model->id_room = count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t id = (pages[i] + UINT64_C(1)) * 0xbf58476d1ce4e5b9u;
+
+        id = (id ^ id >> 27) * 0x94d049bb133111ebu;
+        model->ids[i] = id ^ id >> 31;
+    }
+    judge_call(model->judge, model->ids, count);
+    return VARVE_OK;
+}
+
 static int
 play_request(struct model *model, const uint32_t *pages, size_t count)
 {
-    uint64_t value = heat_clock(model->heat, count);
+    uint64_t value = heat_clock(model->heat, count), demotion;
     size_t hits = 0;
+    int rc = ask_judge(model, pages, count);
 
     while (hits < count && model->copies[pages[hits]].segment != NONE)
         hits++;
     model->result->hits += hits;
-    for (size_t i = 0; i < count; i++) {
+    demotion = model->dropped ? judge_demotion(model->judge, model->heat) : 0;
+    for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
         struct copy *copy = &model->copies[pages[i]];
-        int rc = VARVE_OK;
+        uint64_t used = value - i - (i < hits ? 0 : demotion);
 
         if (copy->segment != NONE) {
-            heat_touch(model->heat, model->segments[copy->segment]->heat, copy->slot, value - i);
+            heat_touch(model->heat, model->segments[copy->segment]->heat, copy->slot, used);
         } else if (reclaim_admits(&model->reclaim, (i + 1) * PAGE_BYTES)) {
             model->result->written++;
-            rc = append_new(model, pages[i], value - i);
+            rc = append_new(model, pages[i], used);
         }
-        if (rc != VARVE_OK)
-            return rc;
     }
     heat_age(model->heat);
-    return VARVE_OK;
+    return rc;
 }
 
 /* Live pages with a missing ancestor. A parent has a smaller number than its children, so one pass does. */
@@ -285,10 +313,12 @@ model_create(struct model *model, struct env *env, uint64_t capacity)
     model->segment_pages = capacity < UINT64_C(2) * RECLAIM_SEGMENTS ? 1 : (uint32_t)(capacity / RECLAIM_SEGMENTS);
     count = model->segment_count = (uint32_t)(capacity / model->segment_pages);
     model->heat = heat_create(env, 0);
+    model->judge = judge_create(env, capacity);
     model->segments = calloc(count, sizeof(model->segments[0]));
     model->vacant = malloc(count * sizeof(model->vacant[0]));
     model->copies = malloc((model->trace->page_count + 1u) * sizeof(model->copies[0]));
-    if (model->heat == NULL || model->segments == NULL || model->vacant == NULL || model->copies == NULL)
+    if (model->heat == NULL || model->judge == NULL || model->segments == NULL || model->vacant == NULL ||
+        model->copies == NULL)
         return VARVE_E_NOMEM;
     for (uint32_t i = 0; i < model->trace->page_count; i++)
         model->copies[i].segment = NONE;
@@ -316,6 +346,8 @@ model_destroy(struct model *model)
     free(model->segments);
     free(model->vacant);
     free(model->copies);
+    free(model->ids);
+    judge_destroy(model->judge);
     heat_destroy(model->heat);
 }
 

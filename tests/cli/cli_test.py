@@ -386,6 +386,11 @@ class PolicyTest(CommandTest):
                     self.assertLessEqual(row["write_amplification"], 1.2, where)
                     self.assertEqual(row["orphan_rate"], 0, where)
 
+    def test_better_than_lru_where_the_trace_allows_it(self):
+        rows = self.rows(self.make_trace("docqa"), "5%,10%")
+        for percent in (5, 10):
+            self.assertGreater(rows[percent, "varve"]["hit_rate"], rows[percent, "lru"]["hit_rate"] + 0.03, f"{percent} %")
+
     def test_table_and_errors(self):
         trace = self.make_trace("chat")
         self.assertIn("Belady", self.good("replay", trace, "--policy-only"))
