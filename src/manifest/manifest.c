@@ -151,11 +151,19 @@ manifest_load(struct env *env, struct io_queue_pool *pool, struct manifest_state
     return VARVE_OK;
 }
 
-/* Write `size` bytes of a new file, durable but for its directory entry. */
+/* Bytes of a new file, which may be given room for more. */
+struct new_file {
+    const char *name;
+    const uint8_t *data;
+    size_t size;
+    uint64_t room; /* 0: none */
+};
+
+/* Write a new file, durable but for its directory entry. */
 static int
-write_new_file(struct manifest *manifest, const char *name, const uint8_t *data, size_t size, struct env_file **out,
-               varve_error *err)
+write_new_file(struct manifest *manifest, const struct new_file *new_file, struct env_file **out, varve_error *err)
 {
+    const char *name = new_file->name;
     struct env *env = manifest->env;
     struct env_file *file;
     int rc;
@@ -167,7 +175,9 @@ write_new_file(struct manifest *manifest, const char *name, const uint8_t *data,
     }
     if (rc < 0)
         return error_os(err, rc, "create %s", name);
-    rc = io_write(manifest->pool, file, data, size, 0);
+    rc = new_file->room > new_file->size ? env->ops->preallocate(file, new_file->room) : 0;
+    if (rc == 0)
+        rc = io_write(manifest->pool, file, new_file->data, new_file->size, 0);
     if (rc == 0)
         rc = env->ops->sync(file);
     if (rc < 0) {
@@ -185,12 +195,13 @@ install_current(struct manifest *manifest, const char *name, varve_error *err)
     struct env *env = manifest->env;
     uint8_t text[FORMAT_NAME_MAX + 1];
     size_t length = strlen(name);
+    const struct new_file current = {.name = FORMAT_CURRENT_TMP_NAME, .data = text, .size = length + 1};
     struct env_file *file;
     int rc;
 
     memcpy(text, name, length + 1);
     text[length] = '\n';
-    rc = write_new_file(manifest, FORMAT_CURRENT_TMP_NAME, text, length + 1, &file, err);
+    rc = write_new_file(manifest, &current, &file, err);
     if (rc != VARVE_OK)
         return rc;
     env->ops->close(file);
@@ -208,6 +219,7 @@ write_snapshot(struct manifest *manifest, varve_error *err)
 {
     struct env *env = manifest->env;
     struct manifest_header header = manifest->header;
+    struct new_file new_file;
     uint32_t prefix = MANIFEST_HEADER_BYTES + MANIFEST_FRAME_BYTES;
     char name[FORMAT_NAME_MAX];
     struct env_file *file;
@@ -223,7 +235,10 @@ write_snapshot(struct manifest *manifest, varve_error *err)
     manifest_header_encode(&header, buf);
     manifest_record_seal(buf + MANIFEST_HEADER_BYTES, items, header.salt, 0);
     format_file_name(FORMAT_FILE_MANIFEST, header.number, name);
-    rc = write_new_file(manifest, name, buf, prefix + items, &file, err);
+    /* Room for edits: a file system that is full must not fail one, since that would be final. */
+    new_file = (struct new_file){
+        .name = name, .data = buf, .size = prefix + items, .room = manifest->rotate_bytes + manifest->rotate_bytes / 4};
+    rc = write_new_file(manifest, &new_file, &file, err);
     env_free(env, buf);
     if (rc != VARVE_OK)
         return rc;

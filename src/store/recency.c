@@ -15,7 +15,7 @@ recency_init(varve_store *store, varve_error *err)
     recency->heat = heat_create(store->env, 0);
     if (recency->heat == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
-    reclaim_init(&recency->reclaim, recency->heat, store->options.capacity);
+    reclaim_init(&recency->reclaim, recency->heat, store->options.capacity, store->segment_bytes);
     return VARVE_OK;
 }
 

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recency of pages that were stored in an earlier life, when nobody remembers it: from the index, which knows what there is and who is whose parent. */
+/*
+ * Recency of pages that were stored in an earlier life, when nobody remembers it: from the index, which knows what there is and who is whose parent. A page is
+ * never younger than its parent, and roots are as old as their segments.
+ */
 #include "store/recency.h"
 #include "store/store.h"
 
-#define DEPTH_MAX UINT64_C(1048576) /* told apart, of pages with no parent */
+#define DEPTHS UINT64_C(16384) /* that are told apart below a root of unknown age */
+#define AGES   UINT64_C(30000) /* of roots */
 
 /* How far the walk over the index is. */
 struct loading {
     varve_store *store;
     struct index_view *view;
-    uint64_t unknown;  /* a root without recency gets this value */
-    struct entry last; /* of which the next entry may be the rest */
-    uint64_t value;    /* of the page after it */
+    uint64_t oldest;             /* the value of a root of unknown age in the segment that was made first */
+    uint64_t first, last_number; /* file numbers of segments */
+    struct entry last;           /* of which the next entry may be the rest */
+    uint64_t value;              /* of the page after it */
 };
 
 void
@@ -26,11 +31,21 @@ recency_expect(varve_store *store, uint64_t number)
     store->recency.missing = true;
 }
 
-/* The value of the entry's first page: its parent's, or, of one that has none, one that tells depths apart. */
+/* What is not known is taken from when a root was stored, or last moved, and from how far below it a page is. */
+static uint64_t
+unknown_value(const struct loading *loading, const struct entry *entry)
+{
+    uint64_t depth = entry->key.depth < DEPTHS ? entry->key.depth : DEPTHS;
+    uint64_t numbers = loading->last_number - loading->first + 1;
+    uint64_t place = entry->segment < loading->last_number ? entry->segment - loading->first : numbers - 1;
+
+    return loading->oldest + (uint64_t)((double)place / (double)numbers * (double)AGES) - depth;
+}
+
+/* The value of the entry's first page: its parent's, if that has one. */
 static uint64_t
 first_value(const struct loading *loading, const struct entry *entry)
 {
-    uint64_t depth = entry->key.depth < DEPTH_MAX ? entry->key.depth : DEPTH_MAX;
     struct key key = entry->key;
     uint64_t value = 0;
 
@@ -42,7 +57,7 @@ first_value(const struct loading *loading, const struct entry *entry)
         key = (struct key){entry->key.ns_id, entry->parent_depth, entry->parent_branch};
     if (entry->parent_branch != 0 || key.depth-- > 0)
         value = recency_value(loading->store, loading->view, &key);
-    return value != 0 && value != UINT64_MAX ? value : loading->unknown - depth;
+    return value != 0 && value != UINT64_MAX ? value : unknown_value(loading, entry);
 }
 
 static void
@@ -76,17 +91,29 @@ load_all(struct loading *loading)
     return rc;
 }
 
+static void
+see_number(void *arg, const struct segment *segment)
+{
+    struct loading *loading = arg;
+
+    if (segment->number < loading->first)
+        loading->first = segment->number;
+    if (segment->number > loading->last_number)
+        loading->last_number = segment->number;
+}
+
 bool
 recency_load(varve_store *store)
 {
     struct recency *recency = &store->recency;
-    struct loading loading = {.store = store};
+    struct loading loading = {.store = store, .first = UINT64_MAX};
 
     if (!recency->missing)
         return true;
     mutex_lock(&recency->lock);
-    loading.unknown = heat_clock(recency->heat, DEPTH_MAX);
+    loading.oldest = heat_clock(recency->heat, AGES + DEPTHS) - AGES;
     mutex_unlock(&recency->lock);
+    log_for_each(store->log, see_number, &loading);
     loading.view = index_view_acquire(store->index);
     recency->missing = load_all(&loading) != VARVE_MISS;
     index_view_release(loading.view);

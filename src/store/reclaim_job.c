@@ -40,9 +40,9 @@ choose(varve_store *store)
         return victim;
     if (!recency_load(store))
         return log_find_oldest(store->log);
-    space = space_for_pages(store);
+    space = space_for_segments(store);
     mutex_lock(&recency->lock);
-    reclaim_set_bytes(&recency->reclaim, space);
+    reclaim_set_bytes(&recency->reclaim, space, store->segment_bytes);
     coldest = reclaim_pick(&recency->reclaim, may_go);
     if (coldest != NULL)
         victim = log_acquire(store->log, ((const struct segment *)coldest->owner)->number);

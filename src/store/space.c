@@ -94,12 +94,17 @@ take_free(struct space *space, uint64_t bytes, const uint64_t *limit, uint64_t r
     return taken;
 }
 
-/* What only survivors may take: a segment, so that there is always room to copy the live pages of a victim to. */
+/*
+ * What only survivors may take: a segment, unless the open one has room for the live pages of any victim, which are at most half of one. So there is always
+ * room to copy them to.
+ */
 static uint64_t
 survivors_reserve(varve_store *store)
 {
     uint64_t segment = store->segment_bytes + LOG_BLOCK_BYTES, most = space_capacity(store) / AHEAD_SHARE;
 
+    if (log_open_room(store->log, LOG_SURVIVORS) >= store->segment_bytes / 2)
+        return 0;
     return segment < most ? segment : most;
 }
 
@@ -253,25 +258,14 @@ add_segment(void *arg, const struct segment *segment)
     *(uint64_t *)arg += segment->bytes + LOG_BLOCK_BYTES;
 }
 
-/* What is to be free: the next segment of each stream, and the next run. */
-static uint64_t
-ahead(varve_store *store)
-{
-    uint64_t pages = atomic_load_explicit(&store->active_pages, memory_order_relaxed);
-    uint64_t most = space_capacity(store) / AHEAD_SHARE;
-    uint64_t want = store->segment_bytes + survivors_reserve(store) + pages * RUN_BYTES_A_PAGE + RUN_BYTES_FIXED;
-
-    return want < most ? want : most;
-}
-
 uint64_t
-space_for_pages(varve_store *store)
+space_for_segments(varve_store *store)
 {
-    uint64_t segments = 0, others = ahead(store), capacity;
+    uint64_t segments = 0, others, capacity;
 
     log_for_each(store->log, add_segment, &segments);
     mutex_lock(&store->space.lock);
-    others += store->space.used > segments ? store->space.used - segments : 0;
+    others = store->space.used > segments ? store->space.used - segments : 0;
     capacity = store->space.capacity;
     mutex_unlock(&store->space.lock);
     return capacity > others ? capacity - others : 0;
@@ -280,12 +274,21 @@ space_for_pages(varve_store *store)
 bool
 space_is_short(varve_store *store)
 {
-    uint64_t want = ahead(store);
+    uint64_t pages = atomic_load_explicit(&store->active_pages, memory_order_relaxed);
+    uint64_t next_run = pages * RUN_BYTES_A_PAGE + RUN_BYTES_FIXED, taken, free_bytes;
+    uint64_t survivors_room = log_open_room(store->log, LOG_SURVIVORS);
     bool is_short;
 
     mutex_lock(&store->space.lock);
-    is_short = store->space.used - store->space.returning + want > store->space.capacity;
+    if (next_run > store->space.capacity / AHEAD_SHARE)
+        next_run = store->space.capacity / AHEAD_SHARE;
+    taken = store->space.used - store->space.returning + next_run;
+    free_bytes = taken < store->space.capacity ? store->space.capacity - taken : 0;
     mutex_unlock(&store->space.lock);
+    mutex_lock(&store->recency.lock);
+    is_short =
+        reclaim_is_due(&store->recency.reclaim, free_bytes / (store->segment_bytes + LOG_BLOCK_BYTES), survivors_room);
+    mutex_unlock(&store->recency.lock);
     return is_short;
 }
 

@@ -10,7 +10,9 @@
 #include "format/format.h"
 
 #define SEGMENT_BYTES_MIN     ((uint64_t)256 << 10) /* of the default, not of the option */
+#define SEGMENT_BYTES_CHEAP   ((uint64_t)8 << 20)
 #define SEGMENT_BYTES_DEFAULT ((uint64_t)256 << 20)
+#define SEGMENTS_LEAST        256
 #define MEMTABLE_SHARE        16 /* a memtable takes at most this part of a small capacity */
 #define MEMTABLE_BYTES_MIN    ((uint64_t)128 << 10)
 #define MANIFEST_SHARE        64
@@ -117,6 +119,13 @@ default_capacity(uint64_t available)
     return clamp(available / 10 * 9, (uint64_t)4 << 20, UINT64_MAX);
 }
 
+/* A new segment costs three syncs: small stores have fewer segments than reclaim would like, so that puts are not made of syncs. */
+static uint64_t
+segment_bytes_least(uint64_t capacity)
+{
+    return clamp(capacity / SEGMENTS_LEAST, SEGMENT_BYTES_MIN, SEGMENT_BYTES_CHEAP);
+}
+
 /* What follows from the capacity. */
 static void
 settle_capacity(varve_store *store)
@@ -125,7 +134,8 @@ settle_capacity(varve_store *store)
     uint64_t segment_bytes = options->segment_bytes;
 
     if (segment_bytes == 0)
-        segment_bytes = clamp(options->capacity / RECLAIM_SEGMENTS, SEGMENT_BYTES_MIN, SEGMENT_BYTES_DEFAULT);
+        segment_bytes =
+            clamp(options->capacity / RECLAIM_SEGMENTS, segment_bytes_least(options->capacity), SEGMENT_BYTES_DEFAULT);
     store->segment_bytes = log_pad(segment_bytes, 12);
     /* Half: a page must not push out everything else, nor stand in the way of the segment before it. */
     store->page_bytes_max = options->capacity / 2 > 2 * LOG_BLOCK_BYTES + SEGMENT_HEADER_BYTES
@@ -252,6 +262,7 @@ bring_up(varve_store *store, varve_error *err)
     struct manifest_state state;
     struct recovery *recovery = NULL;
     uint64_t manifest_bytes;
+    size_t segments;
     int rc;
 
     if (err != NULL)
@@ -274,6 +285,7 @@ bring_up(varve_store *store, varve_error *err)
         rc = recovery_scan(store, &state, &recovery, err);
     if (rc == VARVE_OK)
         rc = store_open_log(store, &state, err);
+    segments = state.segment_count;
     if (rc == VARVE_OK) /* while it is rotated there are two: each gets less than half of the share */
         rc = manifest_create(store->env, store->pool, &state, store->store_id, manifest_bytes / 4,
                              &store->counters.manifest_bytes_written, &store->manifest, err);
@@ -281,7 +293,7 @@ bring_up(varve_store *store, varve_error *err)
         recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */
         recency_restore(store);
         rc = recovery_replay(recovery, err);
-        store->recency.missing = store->recency.restored < state.segment_count || store->counters.recovered_extents > 0;
+        store->recency.missing = store->recency.restored < segments || store->counters.recovered_extents > 0;
     }
     while (rc == VARVE_OK && space_used(store) > store->options.capacity)
         rc = reclaim_work(store, err);

@@ -186,8 +186,8 @@ uint64_t space_taken(varve_store *store);
 int space_drop(varve_store *store, struct segment *segment, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */
 int space_drop_spare(varve_store *store, varve_error *err);
-/* What pages may take: the capacity without the index and the manifest as they are now, and what is kept free. */
-uint64_t space_for_pages(varve_store *store);
+/* What segments may take: the capacity without the index and the manifest as they are now. */
+uint64_t space_for_segments(varve_store *store);
 /* Less room left than the next segments and the next run will want? */
 bool space_is_short(varve_store *store);
 /* More used than there should be, since the capacity was lowered or the file system is nearly full? */

@@ -277,27 +277,6 @@ test_every_allocation_may_fail(void **state)
     plain_env_destroy(env);
 }
 
-/* The share of live pages follows what reclaim copies. */
-static void
-test_share_follows_amplification(void **state)
-{
-    struct reclaim reclaim;
-    struct model model;
-
-    (void)state;
-    model_begin(&model, 0);
-    reclaim_init(&reclaim, model.heat, 1000000);
-    for (int i = 0; i < 1000; i++)
-        reclaim_note(&reclaim, 1000, 0);
-    assert_in_range(model.heat->live_max, 960000, 970000);
-    for (int i = 0; i < 1000; i++)
-        reclaim_note(&reclaim, 1000, 300);
-    assert_in_range(model.heat->live_max, 800000, 805000);
-    reclaim_set_bytes(&reclaim, 2000000);
-    assert_in_range(model.heat->live_max, 1600000, 1610000);
-    model_end(&model);
-}
-
 int
 main(void)
 {
@@ -308,7 +287,6 @@ main(void)
         cmocka_unit_test(test_pages_without_bytes_share_a_place),
         cmocka_unit_test(test_memory_a_page),
         cmocka_unit_test(test_every_allocation_may_fail),
-        cmocka_unit_test(test_share_follows_amplification),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
