@@ -194,12 +194,8 @@ finish_extents(struct put *put)
         next = extent->next;
         for (uint32_t i = 0; i < extent->header.count; i++)
             extent->pages[i]->status = rc;
-        if (rc == VARVE_OK) {
-            COUNT(&store->counters, put_pages, extent->header.count);
-            COUNT(&store->counters, put_bytes, extent->payload_bytes);
-            COUNT(&store->counters, extents_written, 1);
-            COUNT(&store->counters, log_bytes_written, extent->header.extent_bytes);
-        }
+        if (rc == VARVE_OK)
+            extent_write_count(extent);
         extent_write_destroy(extent);
     }
     put->extents = NULL;
@@ -322,6 +318,7 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
         write_groups(put, view, parent);
         index_view_release(view);
         finish_extents(put);
+        encode_end(&put->batch);
         for (size_t i = 0; i < put->count; i++) {
             if (first_of[i] == i)
                 continue;
@@ -377,6 +374,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     put.extents_end = &put.extents;
     put.stamps = log_stamps(store->log, count);
     put.batch.store = store;
+    put.batch.element = (enum varve_element)ns->element_type;
     check_pages(&put);
     rc = store_writable(store, NULL);
     if (rc == VARVE_OK)
