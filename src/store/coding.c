@@ -78,9 +78,9 @@ coding_written(varve_store *store, const struct written_extent *extent)
     mutex_unlock(&store->coding.lock);
 }
 
-/* Once, as soon as there is an extent to read. */
+/* Once, when there is an extent to read. */
 static void
-try_once(varve_store *store, enum varve_element element, const varve_page *page)
+try_out(varve_store *store, enum varve_element element, const varve_page *page)
 {
     struct written_extent extent;
 
@@ -100,7 +100,9 @@ coding_trial_due(varve_store *store)
     mutex_lock(&store->coding.lock);
     due = store->coding.written.bytes > 0;
     mutex_unlock(&store->coding.lock);
+    /* Not before gets have shown what it is to be compared with: the trial's own reads would be slowed by writes, as those of gets are not. */
     return due && option_codec(store) == CODEC_MODE_AUTO &&
+           atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed) != 0 &&
            atomic_load_explicit(&store->coding.coded_bandwidth, memory_order_relaxed) == 0;
 }
 
@@ -113,8 +115,8 @@ coding_choose(varve_store *store, enum varve_element element, varve_page *const 
     if (facts.mode != CODEC_MODE_OFF)
         facts.stored_permille = sample_pages(element, pages, count);
     if (facts.mode == CODEC_MODE_AUTO) {
-        if (atomic_load_explicit(&coding->coded_bandwidth, memory_order_relaxed) == 0)
-            try_once(store, element, pages[0]);
+        if (coding_trial_due(store))
+            try_out(store, element, pages[0]);
         facts.read_bandwidth = atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed);
         facts.coded_bandwidth = atomic_load_explicit(&coding->coded_bandwidth, memory_order_relaxed);
         facts.decode_speed = atomic_load_explicit(&coding->decode_speed, memory_order_relaxed);

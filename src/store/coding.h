@@ -45,14 +45,14 @@ void coding_init(struct coding *coding, struct env *env, uint32_t threads);
 void coding_deinit(struct coding *coding);
 
 /*
- * What is best for the `count` pages from pages[0] on (one or more), which are an extent or the beginning of several. Once in the life of a store
- * this takes some tens of milliseconds for a trial.
+ * What is best for the `count` pages from pages[0] on (one or more), which are an extent or the beginning of several. A few times in the
+ * life of a store this takes some tens of milliseconds for a trial.
  */
 enum codec_choice coding_choose(varve_store *store, enum varve_element element, varve_page *const *pages, size_t count);
 /* Whether the next choice will make the trial: nothing else should be in flight then. */
 bool coding_trial_due(varve_store *store);
 
-/* coding_trial.c: measure reading the extent with and without decoding; a failure leaves things as unknown as they were. */
+/* coding_trial.c: measure reading the extent and decoding together; a failure leaves things as unknown as they were. */
 void coding_trial(varve_store *store, enum varve_element element, const varve_page *page,
                   const struct written_extent *extent);
 
