@@ -2,6 +2,8 @@
 /* Whether to code an extent is decided by what was measured: by gets, and before there were any by coding_trial(). */
 #include "store/coding.h"
 
+#include <assert.h>
+
 #include "base/error.h"
 #include "store/store.h"
 
@@ -49,6 +51,7 @@ sample_pages(enum varve_element element, varve_page *const *pages, size_t count)
     size_t samples = count < SAMPLED_PAGES ? count : SAMPLED_PAGES;
     uint32_t sum = 0;
 
+    assert(count > 0);
     for (size_t i = 0; i < samples; i++) {
         const varve_page *page = pages[samples == 1 ? 0 : i * (count - 1) / (samples - 1)];
 
