@@ -143,7 +143,7 @@ VARVE_API int varve_option_set(varve_store *store, const char *name, const char 
  */
 typedef struct varve_namespace_attributes {
     uint32_t struct_size;
-    uint32_t element_type;    /* enum varve_element: what the bytes are; a hint for the codec */
+    uint32_t element_type;    /* enum varve_element: what the bytes are; floats may be stored in fewer, losslessly */
     uint64_t page_bytes_hint; /* usual size of a page, 0 unknown */
 } varve_namespace_attributes;
 
@@ -209,7 +209,7 @@ VARVE_API int varve_put_batch(varve_store *store, varve_namespace *ns, const var
 typedef struct varve_estimate {
     uint32_t struct_size;
     uint32_t extents;         /* out: contiguous pieces the found prefix is stored in */
-    uint64_t *prefix_bytes;   /* bytes to load, cumulative */
+    uint64_t *prefix_bytes;   /* stored bytes to load, cumulative: of coded pages fewer than the pages have */
     uint64_t *prefix_time_us; /* estimated time to load, from bandwidth and latency measured on this store */
 } varve_estimate;
 
@@ -262,7 +262,7 @@ typedef struct varve_item {
     uint64_t parent_branch; /* 0: a root, or the branch goes on */
     uint32_t parent_depth;
     uint32_t page_count;
-    uint64_t bytes; /* payload, without padding */
+    uint64_t bytes; /* payload as stored, without padding: of coded pages fewer than the pages have */
     uint64_t segment;
     uint64_t offset;       /* in the segment file */
     uint8_t id_prefix[16]; /* pages: the first 16 bytes of the page id */

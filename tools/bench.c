@@ -22,7 +22,8 @@ bench_result_make(const char *engine, const char *phase)
                                  .call_us_p99 = unknown,
                                  .us_per_chain = unknown,
                                  .open_ms = unknown,
-                                 .index_bytes_per_page = unknown};
+                                 .index_bytes_per_page = unknown,
+                                 .codec_ratio = unknown};
 }
 
 static uint64_t

@@ -20,6 +20,7 @@ struct bench_settings {
     uint64_t batch;
     uint64_t chain; /* pages a chain; the last may be shorter */
     uint64_t seed;
+    enum varve_element element; /* what the namespace declares the pages to be; they look like bf16 in any case */
     bool verify;
     bool progress;
 };
@@ -28,6 +29,7 @@ struct bench_settings {
 struct bench_result {
     const char *engine;
     const char *phase;
+    const char *codec; /* the store's option, NULL where there is no store */
     uint64_t bytes;
     uint64_t pages;
     double seconds;
@@ -37,6 +39,7 @@ struct bench_result {
     double us_per_chain;
     double open_ms;
     double index_bytes_per_page;
+    double codec_ratio; /* bytes put for each byte they are stored in, of pages that were coded */
     uint64_t wrong_bytes;
     uint64_t missing_pages;
     bool checks_pages; /* the last two apply */

@@ -6,6 +6,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct run {
     const struct page_content *content;
     const struct bench_sink *sink;
     const char *engine;
+    char codec[16]; /* the option's value */
     const char *path;
     const varve_options *options;
     varve_store *store;
@@ -57,6 +59,15 @@ make_chain(struct run *run, uint64_t chain, uint64_t pages)
         run->ids[i] = page_id(run, chain * run->settings->chain + i);
 }
 
+static struct bench_result
+result_make(const struct run *run, const char *phase)
+{
+    struct bench_result result = bench_result_make(run->engine, phase);
+
+    result.codec = run->codec;
+    return result;
+}
+
 static void
 set_times(struct bench_result *result, const struct bench_clock *clock, const struct histogram *calls_ns)
 {
@@ -72,7 +83,7 @@ open_store(struct run *run)
     varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
     int rc;
 
-    attributes.element_type = VARVE_ELEMENT_BF16;
+    attributes.element_type = (uint32_t)run->settings->element;
     attributes.page_bytes_hint = run->settings->page_bytes;
     rc = varve_open(run->path, run->options, &run->store, run->err);
     if (rc == VARVE_OK)
@@ -122,11 +133,25 @@ put_batch(struct run *run, uint64_t first, uint64_t depth, uint64_t count)
     return rc;
 }
 
+/* NaN: nothing was coded. */
+static double
+codec_ratio(const struct run *run)
+{
+    struct store_stats stats;
+    uint64_t original = 0, stored = 0;
+
+    store_stats_read(run->store, &stats);
+    if (!store_stats_find(&stats, "codec_put_bytes", &original) ||
+        !store_stats_find(&stats, "codec_put_stored_bytes", &stored) || stored == 0)
+        return (double)NAN;
+    return (double)original / (double)stored;
+}
+
 static int
 put_phase(struct run *run)
 {
     const struct bench_settings *settings = run->settings;
-    struct bench_result result = bench_result_make(run->engine, "put");
+    struct bench_result result = result_make(run, "put");
     struct cli_progress progress = cli_progress_start("put", settings->progress);
     struct histogram calls_ns = {0};
     struct bench_clock clock = {0};
@@ -157,6 +182,7 @@ put_phase(struct run *run)
         return rc;
     result.bytes = settings->pages * settings->page_bytes;
     result.pages = settings->pages;
+    result.codec_ratio = codec_ratio(run);
     set_times(&result, &clock, &calls_ns);
     run->sink->result(run->sink->arg, &result);
     return VARVE_OK;
@@ -185,7 +211,7 @@ drop_caches(const char *path)
 static int
 open_phase(struct run *run)
 {
-    struct bench_result result = bench_result_make(run->engine, "open");
+    struct bench_result result = result_make(run, "open");
     struct store_stats stats;
     struct bench_clock clock = {0};
     uint64_t memory;
@@ -216,7 +242,7 @@ static int
 probe_phase(struct run *run, const char *phase, bool miss)
 {
     const struct bench_settings *settings = run->settings;
-    struct bench_result result = bench_result_make(run->engine, phase);
+    struct bench_result result = result_make(run, phase);
     struct cli_progress progress = cli_progress_start(phase, settings->progress);
     uint64_t chains = bench_chain_count(settings);
     struct histogram calls_ns = {0};
@@ -333,7 +359,7 @@ static int
 get_phase(struct run *run, const char *phase, bool verify)
 {
     const struct bench_settings *settings = run->settings;
-    struct bench_result result = bench_result_make(run->engine, phase);
+    struct bench_result result = result_make(run, phase);
     struct cli_progress progress = cli_progress_start(phase, settings->progress);
     uint64_t chains = bench_chain_count(settings);
     struct histogram calls_ns = {0};
@@ -413,6 +439,7 @@ bench_store(const struct bench_settings *settings, const char *path, const char 
                       .err = err};
     int rc;
 
+    (void)varve_options_get(options, "codec", run.codec, sizeof(run.codec));
     rc = run_init(&run);
     if (rc == VARVE_OK)
         rc = open_store(&run);

@@ -37,18 +37,22 @@ static const char examples[] =
     "      4 GiB in pages of 1 MiB\n"
     "  varve bench /mnt/nvme/bench --page-bytes 64K --pages 65536 --batch 128 --engines uring,threads --json\n"
     "      both I/O engines, one JSON object a phase\n"
+    "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --content bf16 --codecs off,on,auto\n"
+    "      what coding the pages does to the speed of puts and gets\n"
     "  varve bench /tmp/bench --page-bytes 0 --pages 10000000 --batch 2000\n"
     "      how fast and how large is the index of ten million pages?\n";
 
 struct bench_command {
     struct bench_settings settings;
     const char *engines;
+    const char *codecs;  /* NULL: as the options say */
+    const char *content; /* bytes or bf16 */
     bool json;
     bool keep;
     bool no_raw;
     bool no_verify;
     varve_options *options;
-    struct page_content *content;
+    struct page_content *pages;
     double raw_write_gb_per_s; /* NaN: not measured */
     double raw_read_gb_per_s;
     uint64_t wrong_bytes;
@@ -87,6 +91,9 @@ print_json(const struct bench_command *command, const struct bench_result *resul
 
     json_put_text(&json, "engine", result->engine);
     json_put_text(&json, "phase", result->phase);
+    json_put_text(&json, "content", command->content);
+    if (result->codec != NULL)
+        json_put_text(&json, "codec", result->codec);
     json_put_u64(&json, "page_bytes", command->settings.page_bytes);
     json_put_u64(&json, "pages", result->pages);
     json_put_u64(&json, "batch", command->settings.batch);
@@ -101,6 +108,7 @@ print_json(const struct bench_command *command, const struct bench_result *resul
     put_known(&json, "us_per_chain", result->us_per_chain);
     put_known(&json, "open_ms", result->open_ms);
     put_known(&json, "index_bytes_per_page", result->index_bytes_per_page);
+    put_known(&json, "codec_ratio", result->codec_ratio);
     if (result->checks_pages) {
         json_put_u64(&json, "missing_pages", result->missing_pages);
         json_put_u64(&json, "wrong_bytes", result->wrong_bytes);
@@ -121,7 +129,7 @@ print_cell(double value, int decimals)
 static void
 print_row(const struct bench_command *command, const struct bench_result *result)
 {
-    (void)printf("%-8s %-10s", result->engine, result->phase);
+    (void)printf("%-8s %-5s %-10s", result->engine, result->codec == NULL ? "-" : result->codec, result->phase);
     print_cell(result_gb_per_s(result), 3);
     print_cell(100.0 * result_of_raw(command, result), 1);
     print_cell(result->seconds * 1e6 / (double)result->pages, 3);
@@ -134,6 +142,8 @@ print_row(const struct bench_command *command, const struct bench_result *result
         (void)printf("  opened in %.1f ms", result->open_ms);
     if (!isnan(result->index_bytes_per_page))
         (void)printf(", %.2f bytes of index memory a page", result->index_bytes_per_page);
+    if (!isnan(result->codec_ratio))
+        (void)printf(", coded %.3f : 1", result->codec_ratio);
     if (result->missing_pages + result->wrong_bytes > 0)
         (void)printf("  %" PRIu64 " pages missing, %" PRIu64 " bytes wrong", result->missing_pages,
                      result->wrong_bytes);
@@ -282,21 +292,47 @@ prepare_options(struct bench_command *command)
 }
 
 static int
-bench_engine(struct bench_command *command, const char *engine)
+bench_engine(struct bench_command *command, const char *engine, const char *codec)
 {
     const struct bench_sink sink = {take_result, command};
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], other[256];
     varve_error err = {0};
+    int rc;
 
     if (varve_options_set(command->options, "io_engine", engine, &err) < 0)
         return cli_fail(&err, "bench");
-    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s", command->settings.dir, engine) >= (int)sizeof(path)) {
+    if (codec != NULL && varve_options_set(command->options, "codec", codec, &err) < 0)
+        return cli_fail(&err, "bench");
+    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s%s%s", command->settings.dir, engine,
+                 codec == NULL ? "" : "-", codec == NULL ? "" : codec) >= (int)sizeof(path)) {
         cli_error("bench: the path is too long");
         return CLI_EXIT_USAGE;
     }
-    if (bench_store(&command->settings, path, engine, command->options, command->content, &sink, &err) < 0)
-        return cli_fail(&err, "bench");
-    return CLI_EXIT_OK;
+    rc = bench_store(&command->settings, path, engine, command->options, command->pages, &sink, &err);
+    if (!command->keep)
+        (void)clean_dir(command->settings.dir, true, other);
+    return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
+}
+
+/* One engine with each codec of the list, or as the options say. */
+static int
+bench_codecs(struct bench_command *command, const char *engine)
+{
+    char *list, *rest = NULL;
+    int exit_code = CLI_EXIT_OK;
+
+    if (command->codecs == NULL)
+        return bench_engine(command, engine, NULL);
+    list = strdup(command->codecs);
+    if (list == NULL) {
+        cli_error("bench: out of memory");
+        return CLI_EXIT_STORE;
+    }
+    for (char *codec = strtok_r(list, ",", &rest); codec != NULL && exit_code == CLI_EXIT_OK;
+         codec = strtok_r(NULL, ",", &rest))
+        exit_code = bench_engine(command, engine, codec);
+    free(list);
+    return exit_code;
 }
 
 static int
@@ -304,7 +340,6 @@ bench_engines(struct bench_command *command)
 {
     char *list = strdup(command->engines);
     char *rest = NULL;
-    char other[256];
     int exit_code = CLI_EXIT_OK;
 
     if (list == NULL) {
@@ -312,11 +347,8 @@ bench_engines(struct bench_command *command)
         return CLI_EXIT_STORE;
     }
     for (char *engine = strtok_r(list, ",", &rest); engine != NULL && exit_code == CLI_EXIT_OK;
-         engine = strtok_r(NULL, ",", &rest)) {
-        exit_code = bench_engine(command, engine);
-        if (!command->keep)
-            (void)clean_dir(command->settings.dir, true, other);
-    }
+         engine = strtok_r(NULL, ",", &rest))
+        exit_code = bench_codecs(command, engine);
     free(list);
     return exit_code;
 }
@@ -334,7 +366,7 @@ bench_raw_limit(struct bench_command *command)
         cli_error("bench: the path is too long");
         return CLI_EXIT_USAGE;
     }
-    rc = bench_raw(&command->settings, path, command->content, &sink, &err);
+    rc = bench_raw(&command->settings, path, command->pages, &sink, &err);
     (void)clean_dir(command->settings.dir, true, other);
     return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
 }
@@ -345,7 +377,8 @@ bench_all(struct bench_command *command)
     int exit_code;
 
     if (!command->json)
-        (void)printf("%-8s %-10s %9s %9s %9s %9s\n", "engine", "phase", "GB/s", "% of raw", "us/page", "core-s/GB");
+        (void)printf("%-8s %-5s %-10s %9s %9s %9s %9s\n", "engine", "codec", "phase", "GB/s", "% of raw", "us/page",
+                     "core-s/GB");
     exit_code = command->no_raw || command->settings.page_bytes == 0 ? CLI_EXIT_OK : bench_raw_limit(command);
     if (exit_code == CLI_EXIT_OK)
         exit_code = bench_engines(command);
@@ -366,18 +399,23 @@ run(struct bench_command *command)
     if (settings->chain > settings->pages)
         settings->chain = settings->pages;
     settings->verify = !command->no_verify;
+    settings->element = strcmp(command->content, "bf16") == 0 ? VARVE_ELEMENT_BF16 : VARVE_ELEMENT_BYTES;
+    if (settings->element == VARVE_ELEMENT_BYTES && strcmp(command->content, "bytes") != 0) {
+        cli_error("bench: --content is bytes or bf16, not '%s'", command->content);
+        return CLI_EXIT_USAGE;
+    }
     exit_code = prepare_options(command);
     if (exit_code == CLI_EXIT_OK)
         exit_code = prepare_dir(command);
     if (exit_code != CLI_EXIT_OK)
         return exit_code;
-    command->content = page_content_create();
-    if (command->content == NULL) {
+    command->pages = page_content_create();
+    if (command->pages == NULL) {
         cli_error("bench: out of memory");
         exit_code = CLI_EXIT_STORE;
     } else {
         exit_code = bench_all(command);
-        page_content_destroy(command->content);
+        page_content_destroy(command->pages);
     }
     if (command->made_dir && !command->keep)
         (void)rmdir(settings->dir);
@@ -390,6 +428,7 @@ cmd_bench(int argc, char **argv)
     struct bench_command command = {
         .settings = {.page_bytes = 65536, .pages = 16384, .batch = 128, .chain = 2000, .seed = 1},
         .engines = "auto",
+        .content = "bytes",
         .raw_write_gb_per_s = (double)NAN,
         .raw_read_gb_per_s = (double)NAN,
     };
@@ -401,6 +440,10 @@ cmd_bench(int argc, char **argv)
          VARVE_BATCH_PAGES_MAX, 'b'},
         {"chain", CLI_U64, &settings->chain, "N", "pages a chain (2000)", 1, 1000000, 0},
         {"engines", CLI_TEXT, &command.engines, "LIST", "auto, uring, threads, with commas between (auto)", 0, 0, 0},
+        {"content", CLI_TEXT, &command.content, "TYPE",
+         "what the namespace says that the pages are: bytes (never coded) or bf16 (bytes)", 0, 0, 0},
+        {"codecs", CLI_TEXT, &command.codecs, "LIST", "values of the option codec, with commas between: one run each",
+         0, 0, 0},
         {"seed", CLI_U64, &settings->seed, "N", "of ids and order (1)", 0, 0, 0},
         {"no-raw", CLI_FLAG, &command.no_raw, NULL, "do not measure the raw disk", 0, 0, 0},
         {"no-verify", CLI_FLAG, &command.no_verify, NULL, "leave out the pass that compares every byte", 0, 0, 0},

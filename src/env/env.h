@@ -101,6 +101,7 @@ struct env {
     const char *name;  /* "uring", "threads", "sim": shown in stats */
     uint32_t io_align; /* granularity of direct I/O: addresses, offsets, lengths; 512..4096 */
     bool direct_io;    /* ENV_OPEN_DIRECT is honoured */
+    uint32_t cores;    /* this process may run on; 0: not to be asked about, do all work on the thread that has it */
 };
 
 struct env_settings {

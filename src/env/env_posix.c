@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -326,6 +327,18 @@ posix_free(struct env *env, void *ptr)
     free(ptr);
 }
 
+static uint32_t
+count_cores(void)
+{
+    cpu_set_t set;
+    int count = 1;
+
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        count = CPU_COUNT(&set);
+    return count < 1 ? 1 : (uint32_t)count;
+}
+
 struct posix_env *
 posix_env_create(int dir_fd, const struct env_settings *settings)
 {
@@ -355,6 +368,7 @@ posix_env_create(int dir_fd, const struct env_settings *settings)
     };
     env->env.ops = &env->table;
     env->env.io_align = 512;
+    env->env.cores = count_cores();
     env->dir_fd = dir_fd;
     env->queue_depth = settings->queue_depth;
     env->io_threads = settings->io_threads;

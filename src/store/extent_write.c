@@ -2,7 +2,7 @@
 /*
  * The file image of an extent is described by a list of pieces (header, page buffers, padding) and cut into chunks of io_bytes.
  * A chunk is written as soon as the pages it covers are checksummed; those with the header go last, since it holds
- * all checksums. Aligned buffers are written from where they lie; otherwise chunks are copied.
+ * all checksums. Aligned buffers, and coded pages, are written from where they lie; otherwise chunks are copied.
  */
 #include "store/extent_write.h"
 
@@ -34,11 +34,18 @@ static const uint8_t zeros[LOG_BLOCK_BYTES] __attribute__((aligned(LOG_BLOCK_BYT
 /* How many pages fit, and what they take. */
 struct fit {
     varve_page **pages;
+    const struct encode_page *coded; /* NULL: as they are */
     size_t count;
     uint8_t align_shift;
     size_t fitting; /* out */
     bool uniform;   /* out: all fitting pages have one size */
 };
+
+static uint64_t
+stored_size(varve_page *const *pages, const struct encode_page *coded, size_t index)
+{
+    return coded != NULL ? coded[index].stored_bytes : pages[index]->size;
+}
 
 /* log_reserve()'s question: take as many pages as the room allows. */
 static uint64_t
@@ -50,10 +57,10 @@ fit_pages(void *arg, uint64_t room)
 
     fit->fitting = 0;
     for (size_t i = 0; i < fit->count && i < EXTENT_PAGES_MAX; i++) {
-        uint64_t bytes;
+        uint64_t bytes, size = stored_size(fit->pages, fit->coded, i);
 
-        uniform = uniform && fit->pages[i]->size == fit->pages[0]->size;
-        payload += log_pad(fit->pages[i]->size, fit->align_shift);
+        uniform = uniform && size == stored_size(fit->pages, fit->coded, 0);
+        payload += log_pad(size, fit->align_shift);
         bytes = log_pad(extent_header_size((uint32_t)i + 1, uniform, fit->align_shift) + payload, 12);
         if (bytes > room)
             break;
@@ -70,7 +77,7 @@ count_pieces(const struct extent_write *extent)
     size_t count = 2; /* header, final padding */
 
     for (uint32_t i = 0; i < extent->header.count; i++)
-        count += extent->pages[i]->iov_count + 1u; /* and padding */
+        count += extent->coded != NULL ? 1u : extent->pages[i]->iov_count + 1u; /* and padding */
     return count;
 }
 
@@ -95,12 +102,28 @@ add_piece(struct extent_write *extent, const void *base, uint64_t size)
         extent->pieces[extent->piece_count++] = (struct iovec){(void *)(uintptr_t)base, (size_t)size};
 }
 
+/* One page of the image, padded. */
+static void
+add_page(struct extent_write *extent, uint32_t index, uint64_t padded)
+{
+    const varve_page *page = extent->pages[index];
+
+    if (extent->coded != NULL) {
+        add_piece(extent, extent->coded[index].stored.memory, padded);
+        return;
+    }
+    if (!page_is_aligned(page, page->size, 1u << extent->header.align_shift))
+        extent->copied = true;
+    for (uint32_t j = 0; j < page->iov_count; j++)
+        add_piece(extent, page->iov[j].iov_base, page->iov[j].iov_len);
+    add_piece(extent, zeros, padded - page->size);
+}
+
 /* List the extent's image, and fill the header's ids and sizes. */
 static void
 lay_out(struct extent_write *extent)
 {
     struct extent_header *header = &extent->header;
-    uint32_t align = 1u << header->align_shift;
     uint64_t bytes = header->header_bytes;
 
     header->ids = extent_table_ids(extent->buf);
@@ -110,21 +133,29 @@ lay_out(struct extent_write *extent)
     add_piece(extent, extent->buf, header->header_bytes);
     for (uint32_t i = 0; i < header->count; i++) {
         const varve_page *page = extent->pages[i];
-        uint64_t padded = log_pad(page->size, header->align_shift);
+        uint64_t size = stored_size(extent->pages, extent->coded, i), padded = log_pad(size, header->align_shift);
 
         memcpy(extent_table_ids(extent->buf) + (size_t)i * VARVE_ID_BYTES, page->id.bytes, VARVE_ID_BYTES);
         memcpy(extent->id_prefixes + (size_t)i * ID_PREFIX_BYTES, page->id.bytes, ID_PREFIX_BYTES);
         if (header->sizes != NULL)
-            wire_put32(extent_table_sizes(extent->buf, header->count) + (size_t)i * 4, (uint32_t)page->size);
-        if (!page_is_aligned(page, page->size, align))
-            extent->copied = true;
-        for (uint32_t j = 0; j < page->iov_count; j++)
-            add_piece(extent, page->iov[j].iov_base, page->iov[j].iov_len);
-        add_piece(extent, zeros, padded - page->size);
-        extent->payload_bytes += page->size;
+            wire_put32(extent_table_sizes(extent->buf, header->count) + (size_t)i * 4, (uint32_t)size);
+        add_page(extent, i, padded);
+        extent->payload_bytes += size;
+        extent->original_bytes += page->size;
         bytes += padded;
     }
     add_piece(extent, zeros, header->extent_bytes - bytes);
+}
+
+/* All of the extent is on the device, or failed to get there: what it was written from is not needed any more. */
+static void
+written(struct extent_write *extent)
+{
+    const struct written_extent where = {extent->segment, extent->header.offset, extent->header.extent_bytes};
+
+    encode_release(extent->batch, &extent->window);
+    if (extent->rc == 0)
+        coding_written(extent->batch->store, &where);
 }
 
 static void
@@ -142,6 +173,8 @@ chunk_done(struct io *io)
         extent->batch->bounce_bytes -= chunk->bytes;
     env_free(env, chunk->bounce);
     env_free(env, chunk);
+    if (extent->submitted && extent->pending == 0)
+        written(extent);
 }
 
 /*
@@ -258,6 +291,18 @@ skip_header(const struct extent_write *extent)
     return cursor;
 }
 
+static uint64_t
+page_sum(const struct extent_write *extent, uint32_t index)
+{
+    const varve_page *page = extent->pages[index];
+    struct iovec stored;
+
+    if (extent->coded == NULL)
+        return hash_page(extent->header.ns_id, &page->id, page->iov, page->iov_count, page->size);
+    stored = (struct iovec){extent->coded[index].stored.memory, (size_t)extent->coded[index].stored_bytes};
+    return hash_page(extent->header.ns_id, &page->id, &stored, 1, stored.iov_len);
+}
+
 /* Checksum page after page, and write what is complete. */
 static int
 write_all(struct extent_write *extent)
@@ -271,11 +316,8 @@ write_all(struct extent_write *extent)
     int rc = VARVE_OK;
 
     for (uint32_t i = 0; i < header->count && rc == VARVE_OK; i++) {
-        const varve_page *page = extent->pages[i];
-
-        wire_put64(extent_table_sums(extent->buf, header->count) + (size_t)i * 8,
-                   hash_page(header->ns_id, &page->id, page->iov, page->iov_count, page->size));
-        ready += log_pad(page->size, header->align_shift);
+        wire_put64(extent_table_sums(extent->buf, header->count) + (size_t)i * 8, page_sum(extent, i));
+        ready += log_pad(stored_size(extent->pages, extent->coded, i), header->align_shift);
         while (rc == VARVE_OK && cursor.offset + io_bytes <= ready)
             rc = write_chunk(extent, &cursor);
     }
@@ -284,7 +326,27 @@ write_all(struct extent_write *extent)
     extent_header_encode(header, extent->buf);
     while (rc == VARVE_OK && first.offset < header_end)
         rc = write_chunk(extent, &first);
+    extent->submitted = rc == VARVE_OK;
+    if (extent->submitted && extent->pending == 0)
+        written(extent);
     return rc;
+}
+
+static void
+fill_header(struct extent_write *extent, const struct extent_header *key_part, const struct fit *fit)
+{
+    extent->header = *key_part;
+    extent->header.salt = extent->reservation.segment->salt;
+    extent->header.offset = extent->reservation.offset;
+    extent->header.synced_offset = extent->reservation.synced_offset;
+    extent->header.extent_bytes = extent->reservation.bytes;
+    extent->header.count = (uint32_t)fit->fitting;
+    extent->header.align_shift = fit->align_shift;
+    extent->header.codec = fit->coded != NULL ? CODING_PLANES : key_part->codec;
+    extent->header.page_bytes = (uint32_t)stored_size(fit->pages, fit->coded, 0);
+    extent->header.sizes = fit->uniform ? NULL : zeros; /* set for real in lay_out() */
+    extent->header.header_bytes = extent_header_size(extent->header.count, fit->uniform, fit->align_shift);
+    extent->segment = extent->reservation.segment->number;
 }
 
 int
@@ -292,12 +354,8 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
                    struct extent_write **out, varve_error *err)
 {
     varve_store *store = batch->store;
-    struct fit fit = {.pages = pages, .count = count, .align_shift = store->align_shift};
-    const struct log_fit need = {
-        .take = fit_pages,
-        .arg = &fit,
-        .least = log_pad(extent_header_size(1, true, store->align_shift) + pages[0]->size, 12),
-    };
+    struct fit fit = {.pages = pages, .align_shift = store->align_shift};
+    struct log_fit need = {.take = fit_pages, .arg = &fit};
     struct extent_write *extent = env_zalloc(store->env, sizeof(*extent));
     int rc;
 
@@ -305,21 +363,17 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     extent->batch = batch;
     extent->pages = pages;
+    extent->coded = fit.coded = encode_choose(batch, pages, &count);
+    fit.count = count;
+    need.least = log_pad(extent_header_size(1, true, store->align_shift) + stored_size(pages, fit.coded, 0), 12);
     rc = log_reserve(store->log, batch->stream, &need, &extent->reservation, err);
     if (rc != VARVE_OK) {
         env_free(store->env, extent);
         return rc;
     }
-    extent->header = *key_part;
-    extent->header.salt = extent->reservation.segment->salt;
-    extent->header.offset = extent->reservation.offset;
-    extent->header.synced_offset = extent->reservation.synced_offset;
-    extent->header.extent_bytes = extent->reservation.bytes;
-    extent->header.count = (uint32_t)fit.fitting;
-    extent->header.align_shift = store->align_shift;
-    extent->header.page_bytes = (uint32_t)pages[0]->size;
-    extent->header.sizes = fit.uniform ? NULL : zeros; /* set for real in lay_out() */
-    extent->header.header_bytes = extent_header_size(extent->header.count, fit.uniform, store->align_shift);
+    fill_header(extent, key_part, &fit);
+    if (fit.coded != NULL)
+        extent->window = encode_take(batch, fit.fitting);
     rc = allocate(extent, err);
     if (rc == VARVE_OK) {
         lay_out(extent);
@@ -336,6 +390,23 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
     }
     *out = extent;
     return VARVE_OK;
+}
+
+void
+extent_write_count(const struct extent_write *extent)
+{
+    struct counters *counters = &extent->batch->store->counters;
+
+    COUNT(counters, put_pages, extent->header.count);
+    COUNT(counters, put_bytes, extent->original_bytes);
+    COUNT(counters, extents_written, 1);
+    COUNT(counters, log_bytes_written, extent->header.extent_bytes);
+    if (extent->header.codec == CODING_NONE)
+        return;
+    COUNT(counters, codec_extents, 1);
+    COUNT(counters, codec_put_pages, extent->header.count);
+    COUNT(counters, codec_put_bytes, extent->original_bytes);
+    COUNT(counters, codec_put_stored_bytes, extent->payload_bytes);
 }
 
 struct entry
@@ -398,6 +469,7 @@ extent_write_destroy(struct extent_write *extent)
     struct env *env = extent->batch->store->env;
 
     assert(extent->pending == 0);
+    encode_release(extent->batch, &extent->window); /* where not all of it was written */
     env_free(env, extent->buf);
     env_free(env, extent->id_prefixes);
     env_free(env, extent->pieces);

@@ -1,23 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * extent_write.h - one extent on its way to the log: reserved, checksummed, written in large pieces while later pages are still being
- * checksummed, then ready to be inserted into the index.
+ * extent_write.h - one extent on its way to the log: coded where that is worth it, reserved, checksummed, written in large pieces while later
+ * pages are still being checksummed, then ready to be inserted into the index.
  */
 #ifndef VARVE_STORE_EXTENT_WRITE_H
 #define VARVE_STORE_EXTENT_WRITE_H
 
+#include "store/extent_encode.h"
 #include "store/store.h"
 
 /* Limits the memory that one put takes for bounce buffers. */
 #define WRITE_BOUNCE_BYTES_MAX ((uint64_t)32 << 20)
-
-/* What all extents of one put share. */
-struct write_batch {
-    varve_store *store;
-    struct env_queue *queue;
-    enum log_stream stream;
-    uint64_t bounce_bytes; /* in flight */
-};
 
 struct extent_write {
     struct extent_write *next; /* the put's list */
@@ -29,10 +22,15 @@ struct extent_write {
     uint8_t *id_prefixes;        /* count x ID_PREFIX_BYTES, as the index wants them */
     struct iovec *pieces;        /* header, pages, padding, in the order of the file */
     size_t piece_count;
-    bool copied; /* some buffer is not aligned: everything goes through bounce buffers */
-    uint64_t payload_bytes;
-    uint32_t pending; /* chunks in flight */
-    int rc;           /* first failure: 0 or -errno */
+    bool copied;                     /* some buffer is not aligned: everything goes through bounce buffers */
+    const struct encode_page *coded; /* header.count of them, until they are written; NULL: stored as they are */
+    struct encode_window *window;    /* that they belong to */
+    uint64_t payload_bytes;          /* as stored */
+    uint64_t original_bytes;         /* as put */
+    uint64_t segment;                /* its number */
+    bool submitted;                  /* all chunks are */
+    uint32_t pending;                /* chunks in flight */
+    int rc;                          /* first failure: 0 or -errno */
 };
 
 /*
@@ -46,6 +44,8 @@ int extent_write_begin(struct write_batch *batch, const struct extent_header *ke
  * Once it is drained: make its pages findable, if they were written. Its reservation ends, whatever happens. VARVE_OK, or why its pages are not stored.
  */
 int extent_write_install(struct extent_write *extent);
+/* Count what was inserted into the index. */
+void extent_write_count(const struct extent_write *extent);
 
 /* A view for index_insert(), valid as long as the extent_write. */
 struct entry extent_write_entry(const struct extent_write *extent);

@@ -17,6 +17,7 @@ void
 store_gauges(varve_store *store, struct gauges *out)
 {
     struct index_stats stats;
+    uint64_t stored;
 
     index_stats_get(store->index, &stats);
     log_for_each(store->log, add_segment, out);
@@ -53,5 +54,13 @@ store_gauges(varve_store *store, struct gauges *out)
     out->io_engine_uring = strcmp(store->env->name, "uring") == 0;
     out->direct_io = store->env->direct_io;
     out->read_bandwidth_bytes_s = atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed);
+    out->codec_decode_bandwidth_bytes_s = atomic_load_explicit(&store->coding.decode_speed, memory_order_relaxed);
+    out->codec_read_bandwidth_bytes_s = atomic_load_explicit(&store->coding.coded_bandwidth, memory_order_relaxed);
+    out->codec_decode_threads = store->coding.threads;
+    stored = atomic_load_explicit(&store->counters.codec_put_stored_bytes, memory_order_relaxed);
+    if (stored > 0)
+        out->codec_ratio_percent =
+            (uint64_t)((double)atomic_load_explicit(&store->counters.codec_put_bytes, memory_order_relaxed) * 100 /
+                       (double)stored);
     out->read_latency_us = atomic_load_explicit(&store->read_latency_ns, memory_order_relaxed) / 1000;
 }

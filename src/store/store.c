@@ -217,6 +217,7 @@ free_store(varve_store *store)
         env->ops->close(store->lock_file);
     if (store->space.capacity > 0)
         space_deinit(&store->space);
+    coding_deinit(&store->coding);
     cond_deinit(&store->background.progress);
     cond_deinit(&store->background.wake);
     mutex_deinit(&store->background.lock);
@@ -248,6 +249,7 @@ create_store(struct env *env, const varve_options *options)
     mutex_init(&store->namespace_change);
     mutex_init(&store->namespace_lock);
     mutex_init(&store->background.lock);
+    coding_init(&store->coding, env, (uint32_t)options->codec_threads);
     cond_init(&store->background.wake);
     cond_init(&store->background.progress);
     while (1u << store->align_shift < env->io_align)

@@ -5,7 +5,10 @@
  *   store.c      open and close         wiring.c    what log and index ask of the store
  *   recover.c    scan of the log        replay.c, sweep.c   the rest of recovery
  *   write.c      put                    extent_write.c  one extent on its way to the log
- *   read.c       get                    walk.c      probe, exists, touch, remove
+ *   read.c       get                    read_plan.c     which reads it takes
+ *   read_decode.c  what a read brings   walk.c      probe, exists, touch, remove
+ *   coding.c     codecs, when to code   extent_encode.c  pages coded before they are written
+ *   speed.c      how fast reads are
  *   tick.c       background work        space.c     capacity
  *   namespace.c  namespaces             check.c     index against log
  *
@@ -24,8 +27,11 @@
 #include "index/index.h"
 #include "log/log.h"
 #include "manifest/manifest.h"
+#include "store/coding.h"
 #include "store/recency.h"
 #include "store/reclaim_job.h"
+
+#define BANDWIDTH_SAMPLE_MIN ((uint64_t)1 << 20) /* bytes read together; fewer measure latency */
 
 #define TIP_SLOTS 4096 /* branches whose next free depth is remembered: a few times the puts that can be in flight */
 
@@ -106,8 +112,10 @@ struct varve_store {
     size_t namespace_count, namespace_capacity;
 
     _Atomic uint64_t last_sync_ns;
-    _Atomic uint64_t read_bandwidth;  /* bytes/s, EWMA of batches that read 1 MiB or more; 0 unknown */
+    _Atomic uint64_t
+        read_bandwidth; /* of the device, stored bytes/s; EWMA of batches that read 1 MiB or more; 0 unknown */
     _Atomic uint64_t read_latency_ns; /* EWMA of batches that read less */
+    struct coding coding;
 };
 
 /*
@@ -221,13 +229,17 @@ int store_insert(varve_store *store, const struct entry *entry);
 /* Forget one stored copy of a page, for good with the next sync. On failure it may still be found. */
 int store_forget(varve_store *store, const varve_id *id, const struct location *location, varve_error *err);
 
-/* read.c: what reads took lately, at one moment: estimates that belong together come from one of these */
+/* speed.c: what reads took lately, at one moment: estimates that belong together come from one of these */
 struct read_speed {
-    uint64_t bandwidth; /* bytes/s */
+    uint64_t bandwidth;        /* of the device, stored bytes/s */
+    uint64_t decode_bandwidth; /* of all threads that decode, stored bytes/s; 0: not measured yet */
     uint64_t latency_us;
 };
 struct read_speed store_read_speed(const varve_store *store);
-uint64_t read_speed_us(const struct read_speed *speed, uint64_t bytes);
+/* Time to get `bytes` stored bytes, of which `coded_bytes` must be decoded. */
+uint64_t read_speed_us(const struct read_speed *speed, uint64_t bytes, uint64_t coded_bytes);
+/* An average that follows its last samples. */
+void store_average(_Atomic uint64_t *value, uint64_t sample);
 
 /* gauges of varve_stats_get() */
 void store_gauges(varve_store *store, struct gauges *out);

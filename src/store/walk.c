@@ -51,7 +51,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
     struct read_speed speed;
     struct touches touches;
     struct walk walk;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, coded_bytes = 0;
     uint32_t extents = 0;
     size_t found;
     int rc = pages_check_call(store, ns, ids, count, err);
@@ -68,12 +68,13 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         if (estimate == NULL)
             continue;
         bytes += location.size;
+        coded_bytes += location.codec == CODING_NONE ? 0 : location.size;
         extents += !follows(&location, &before);
         before = location;
         if (estimate->prefix_bytes != NULL)
             estimate->prefix_bytes[found] = bytes;
         if (estimate->prefix_time_us != NULL)
-            estimate->prefix_time_us[found] = read_speed_us(&speed, bytes);
+            estimate->prefix_time_us[found] = read_speed_us(&speed, bytes, coded_bytes);
     }
     touches_end(&touches);
     walk_end(&walk);

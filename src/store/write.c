@@ -175,10 +175,7 @@ finish_extents(struct put *put)
             extent->pages[i]->status = rc;
         if (rc == VARVE_OK) {
             recency_add(store, &entry, touches_value(&put->touches) - (uint64_t)(extent->pages[0] - put->pages));
-            COUNT(&store->counters, put_pages, extent->header.count);
-            COUNT(&store->counters, put_bytes, extent->payload_bytes);
-            COUNT(&store->counters, extents_written, 1);
-            COUNT(&store->counters, log_bytes_written, extent->header.extent_bytes);
+            extent_write_count(extent);
         }
         extent_write_destroy(extent);
     }
@@ -290,6 +287,7 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
         find_stored(put, view, parent);
         write_groups(put, view);
         finish_extents(put);
+        encode_end(&put->batch);
         touches_end(&put->touches);
         index_view_release(view);
         for (size_t i = 0; i < put->count; i++) {
@@ -346,6 +344,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     put.extents_end = &put.extents;
     put.batch.store = store;
+    put.batch.element = (enum varve_element)ns->element_type;
     check_pages(&put);
     rc = store_writable(store, NULL);
     if (rc == VARVE_OK)

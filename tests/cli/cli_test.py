@@ -424,6 +424,20 @@ class BenchTest(CommandTest):
         self.assertIn("bytes of index memory a page", out)
         self.assertNotIn("raw_write", out)
 
+    def test_codecs(self):
+        out = self.good("bench", self.path("bench"), "--page-bytes", "64K", "--pages", 64, "--batch", 32, "--no-raw",
+                        "--content", "bf16", "--codecs", "off,on", "--json")  # fmt: skip
+        puts = [row for row in map(json.loads, out.splitlines()) if row["phase"] == "put"]
+        self.assertEqual([row["codec"] for row in puts], ["off", "on"])
+        self.assertNotIn("codec_ratio", puts[0])
+        self.assertGreater(puts[1]["codec_ratio"], 1.35)
+        for row in map(json.loads, out.splitlines()):
+            self.assertEqual(row.get("wrong_bytes", 0), 0)
+        out = self.good("bench", self.path("bench"), "--pages", 16, "--no-raw", "--codecs", "on", "--json")
+        self.assertNotIn("codec_ratio", out)
+        self.bad(2, "--content", "bench", self.path("bench"), "--pages", 1, "--content", "poetry")
+        self.bad(2, "codec", "bench", self.path("bench"), "--pages", 1, "--no-raw", "--codecs", "mp3")
+
     def test_keep_and_foreign_files(self):
         work = self.path("bench")
         args = ["bench", work, "--page-bytes", "4K", "--pages", 10, "--no-raw", "--keep"]

@@ -13,7 +13,7 @@
 #include "store/store.h"
 #include "store_image.h"
 
-#define PAGE_BYTES_MAX ((size_t)64 * 1024)
+#define PAGE_BYTES_MAX ((size_t)256 * 1024) /* of a batch */
 
 struct golden {
     struct sim_disk *disk;
@@ -190,6 +190,45 @@ make_levels(struct golden *golden)
     }
 }
 
+static void
+declare(const struct golden *golden, const char *name, enum varve_element element)
+{
+    varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
+    varve_namespace *ns;
+
+    attributes.element_type = (uint32_t)element;
+    must(varve_namespace_open(golden->store, name, &attributes, &ns, NULL) == VARVE_OK, "namespace");
+}
+
+/* Coded pages of every element type, of one and of several blocks, with and without bytes after the last element, beside pages as they are. */
+static void
+make_coded(struct golden *golden)
+{
+    open_store(golden);
+    must(varve_option_set(golden->store, "codec", "on", NULL) == VARVE_OK, "codec=on");
+    declare(golden, "bf16", VARVE_ELEMENT_BF16);
+    declare(golden, "fp16", VARVE_ELEMENT_FP16);
+    declare(golden, "fp32", VARVE_ELEMENT_FP32);
+    declare(golden, "fp8", VARVE_ELEMENT_FP8);
+    put(golden, "bf16", 1, 0, 12, 5000);
+    put(golden, "bf16", 1, 12, 1, 140001);
+    put(golden, "fp16", 1, 0, 3, 20000);
+    put(golden, "fp32", 1, 0, 2, 100003);
+    put(golden, "fp8", 1, 0, 1, 200001);
+    put(golden, "bytes", 1, 0, 3, 5000);
+    must(varve_option_set(golden->store, "codec", "off", NULL) == VARVE_OK, "codec=off");
+    put(golden, "bf16", 1, 13, 4, 5000);
+    must(varve_option_set(golden->store, "codec", "on", NULL) == VARVE_OK, "codec=on");
+    close_store(golden);
+    open_store(golden);
+    must(varve_option_set(golden->store, "codec", "on", NULL) == VARVE_OK, "codec=on");
+    put(golden, "bf16", 2, 0, 20, 3001);
+    put_and_remove(golden, "bf16", 3, 0, 2, 3000);
+    must(atomic_load(&golden->store->counters.codec_put_pages) == 22, "nothing was coded");
+    must(varve_sync(golden->store, NULL) == VARVE_OK, "sync");
+    kill_store(golden);
+}
+
 static size_t
 count_files(const struct image *image, const char *suffix)
 {
@@ -354,5 +393,6 @@ main(int argc, char **argv)
     make(argv[1], "levels", make_levels, NULL);
     make(argv[1], "merging", make_merging, NULL);
     make(argv[1], "torn", NULL, make_torn);
+    make(argv[1], "coded", make_coded, NULL);
     return 0;
 }

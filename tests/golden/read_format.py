@@ -28,7 +28,11 @@ xxhash = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
 xxhash.XXH3_64bits_withSeed.restype = ctypes.c_uint64
 xxhash.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
 
-Extent = namedtuple("Extent", "offset branch parent ns_id depth pages")
+zstd = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
+zstd.ZSTD_decompress.restype = ctypes.c_size_t
+zstd.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+
+Extent = namedtuple("Extent", "offset branch parent ns_id depth pages codec")
 Page = namedtuple("Page", "id sum size offset")
 Entry = namedtuple("Entry", "ns_id branch depth segment codec align parent pages")
 
@@ -204,7 +208,7 @@ def read_extent(data, at, salt, align):
     if u64(head, 8) != salt or u64(head, 16) != at:
         return None
     count, size = u32(head, 76), u32(head, 80)
-    require(u16(head, 4) == VERSION and head[6] == 0, "extent: version or codec")
+    require(u16(head, 4) == VERSION and head[6] in (0, 1), "extent: version or codec")
     require(1 <= count <= 1024 and head[7] == align and u64(head, 24) != 0, "extent: fields out of range")
     zero(head[84:120], "extent header")
     table = count * 44 if size == 0xFFFFFFFF else count * 40
@@ -219,7 +223,57 @@ def read_extent(data, at, salt, align):
         place += pad(length, align)
     require(pad(place - at, 12) == u64(head, 48), "extent: length")
     require(u64(head, 40) <= at, "extent: more is synced than lies before it")
-    return Extent(at, u64(head, 24), (u64(head, 32), u32(head, 72)), u32(head, 64), u32(head, 68), pages), u64(head, 48)
+    parent = (u64(head, 32), u32(head, 72))
+    return Extent(at, u64(head, 24), parent, u32(head, 64), u32(head, 68), pages, head[6]), u64(head, 48)
+
+
+# Coded pages
+
+WIDTHS = {0: 1, 1: 2, 2: 2, 3: 4, 4: 1}
+
+
+def join(planes, width):
+    """Elements from their planes."""
+    if width == 1:
+        return planes[0]
+    elements = bytearray(len(planes[0]) * width)
+    for i, (low, high) in enumerate(zip(planes[-2], planes[-1])):
+        rotated = high << 8 | low
+        struct.pack_into("<H", elements, i * width + width - 2, (rotated >> 1 | rotated << 15) & 0xFFFF)
+    if width == 4:
+        elements[0::4], elements[1::4] = planes[0], planes[1]
+    return bytes(elements)
+
+
+def read_plane(data, count, coded):
+    if not coded:
+        require(len(data) == count, "coded page: length of a plane")
+        return data
+    require(len(data) < count, "coded page: a coded plane is not shorter")
+    out = ctypes.create_string_buffer(count)
+    require(zstd.ZSTD_decompress(out, count, data, len(data)) == count, "coded page: a plane")
+    return out.raw
+
+
+def decode_page(data):
+    require(len(data) >= 8 and data[0] == 1 and data[1] in WIDTHS and u16(data, 2) == 0, "coded page: header")
+    size, width = u32(data, 4), WIDTHS[data[1]]
+    require(size <= PAGE_MAX, "coded page: size")
+    elements, blocks = size // width, []
+    while elements > 0:
+        blocks.append(min(elements, 65536))
+        elements -= blocks[-1]
+    at, page = 8 + 4 * width * len(blocks), b""
+    for number, count in enumerate(blocks):
+        planes = []
+        for plane in range(width):
+            length = u32(data, 8 + 4 * (number * width + plane))
+            stored, coded = length & 0x7FFFFFFF, length >> 31
+            planes.append(read_plane(data[at : at + stored], count, coded))
+            at += stored
+        page += join(planes, width)
+    require(len(data) - at == size % width, "coded page: length")
+    return page + data[at:]
 
 
 def read_segment(data, number):
@@ -415,7 +469,7 @@ def live_pages(files):
                 require(whole or not (known and known["sealed"]), "a page of a sealed segment: checksum")
                 removed = (number, page.offset, page.id[:16]) in state.removed
                 if whole and extent.ns_id in names and not removed:
-                    pages[names[extent.ns_id], page.id] = data
+                    pages[names[extent.ns_id], page.id] = decode_page(data) if extent.codec == 1 else data
     for number, named in state.runs.items():
         entries = read_run(files[f"{number:016x}.run"], number, named)
         read["runs"] += 1
@@ -443,7 +497,7 @@ def check_entry(entry, state, places):
         require((stored.sum, stored.size) == (page.sum, page.size), "entry: not the page of the extent")
         require((extent.ns_id, extent.branch) == (entry.ns_id, entry.branch), "entry: not the branch of the extent")
         require(extent.depth + extent.pages.index(stored) == entry.depth + i, "entry: not the depth of the extent")
-        require((entry.codec, entry.align) == (0, align), "entry: codec or alignment")
+        require((entry.codec, entry.align) == (extent.codec, align), "entry: codec or alignment")
 
 
 # Content of the images: README.md

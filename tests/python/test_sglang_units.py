@@ -7,6 +7,7 @@ import json
 import pathlib
 import random
 import threading
+from types import SimpleNamespace
 
 import pytest
 import sglang_support  # noqa: F401 - skips where sglang is not installed
@@ -14,6 +15,7 @@ from varve.sglang import keys, v2
 from varve.sglang.breaker import Breaker
 from varve.sglang.config import KEYS, Config, ConfigError, size_bytes
 from varve.sglang.guard import Guard
+from varve.sglang.identity import element_type
 from varve.sglang.order import Order
 
 
@@ -260,3 +262,22 @@ def test_the_example_configuration_is_right():
     config = Config.parse(json.loads(path.read_text()))
     assert config.interface_v1
     assert config.capacity_of_rank(1) == 500 << 30
+
+
+@pytest.mark.parametrize(
+    ("host", "device", "wanted"),
+    [
+        ("torch.bfloat16", None, "bf16"),
+        ("torch.float16", "torch.float16", "fp16"),
+        ("torch.float32", "torch.float32", "fp32"),
+        ("torch.uint8", "torch.float8_e4m3fn", "fp8"),
+        ("torch.float8_e5m2", None, "fp8"),
+        ("torch.uint8", None, "bytes"),
+        ("torch.uint8", "torch.uint8", "bytes"),
+    ],
+)
+def test_the_store_is_told_what_elements_are(host, device, wanted):
+    pool = SimpleNamespace(dtype=host)
+    if device is not None:
+        pool.device_pool = SimpleNamespace(dtype=device)
+    assert element_type(pool) == wanted

@@ -153,6 +153,9 @@ oracle_fill(const struct oracle *oracle, uint32_t ns, uint32_t page, uint8_t *da
     struct sim_rng rng = sim_rng_make(oracle->settings.seed ^ (uint64_t)(ns + 1) << 48, 0x300000000u + page);
 
     sim_rng_fill(&rng, data, oracle_size(oracle, ns, page));
+    /* The upper half of an exponent repeats. Not in every page: extents of pages that do not get shorter are wanted, too. */
+    for (uint32_t i = 1; oracle->settings.bf16 && page % 8 != 0 && i < oracle_size(oracle, ns, page); i += 2)
+        data[i] = (uint8_t)((data[i] & 0x83) | 0x3c);
 }
 
 bool

@@ -26,6 +26,7 @@ struct oracle_settings {
     uint32_t chain_pages; /* pages of each chain, those shared with the chain it forks from included */
     enum oracle_sizes sizes;
     uint32_t size_max;
+    bool bf16;  /* pages look like tensors of bf16, and namespaces say so: the codec finds something to do */
     bool twins; /* roots of neighbouring chains share the first 16 bytes of their ids */
 };
 

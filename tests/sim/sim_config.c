@@ -83,6 +83,7 @@ draw_universe(struct sim_config *config, struct sim_rng *rng)
         oracle->sizes = ORACLE_SIZES_FIXED;
         oracle->size_max = 2 * MIB - 3 * 4096; /* the store's page_bytes_max */
     }
+    oracle->bf16 = oracle->seed % 3 == 0; /* drawn from what is there, so that old seeds stay what they were */
     oracle->twins = sim_rng_chance(rng, 150);
     average = oracle->sizes == ORACLE_SIZES_FIXED ? oracle->size_max : oracle->size_max / 3;
     average = average < 512 ? 512 : average;
@@ -137,6 +138,7 @@ sim_config_redraw(struct sim_config *config, struct sim_rng *rng)
     set(config, "queue_depth", PICK(rng, 1, 4, 32));
     set(config, "io_bytes", PICK(rng, 16 * KIB, 16 * KIB, 64 * KIB));
     set(config, "open_files", PICK(rng, 16, 512));
+    set_text(config, "codec", config->oracle.seed % 2 == 0 ? "on" : "auto");
 }
 
 static void

@@ -45,6 +45,9 @@ enum sim_need {
     EVENT(DUPLICATES, "pages put again", "put_duplicates", SIM_NEED_BOTH)                                              \
     EVENT(COPIES, "bytes copied for alignment", "put_copied_bytes", SIM_NEED_BOTH)                                     \
     EVENT(STALLS, "puts that waited for a flush", "put_stalls", SIM_NEED_BOTH)                                         \
+    EVENT(CODED_PAGES, "pages stored coded", "codec_put_pages", SIM_NEED_BOTH)                                         \
+    EVENT(DECODED_PAGES, "pages decoded", "codec_get_pages", SIM_NEED_BOTH)                                            \
+    EVENT(NOT_CODED, "extents that coding saves too little of", "codec_left_out_saving", SIM_NEED_BOTH)                \
     EVENT(EMPTY_PAGES, "empty pages put", NULL, SIM_NEED_BOTH)                                                         \
     EVENT(LARGEST_PAGES, "pages put that fill half of the capacity", NULL, SIM_NEED_CRASHES)                           \
     EVENT(TOO_LARGE, "pages refused for their size", NULL, SIM_NEED_BOTH)                                              \

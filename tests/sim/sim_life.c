@@ -193,9 +193,11 @@ life_open(struct sim *sim, uint64_t number)
     }
     sim_note_drops(sim);
     for (uint32_t i = 0; i < sim->oracle->settings.namespaces; i++) {
+        varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
         char name[3] = {'n', (char)('0' + i), '\0'};
 
-        rc = varve_namespace_open(sim->store, name, NULL, &sim->namespaces[i], &err);
+        attributes.element_type = sim->oracle->settings.bf16 ? VARVE_ELEMENT_BF16 : VARVE_ELEMENT_BYTES;
+        rc = varve_namespace_open(sim->store, name, &attributes, &sim->namespaces[i], &err);
         sim_expect(sim, rc, "varve_namespace_open", &err);
         if (rc < 0)
             return false;

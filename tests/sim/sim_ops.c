@@ -274,16 +274,25 @@ sim_sync_store(struct sim *sim)
 void
 sim_option(struct sim *sim)
 {
+    static const char *const codecs[] = {"auto", "on", "off"};
     static const struct {
         const char *name;
         uint64_t first, last;
-    } options[] = {
-        {"size_ratio", 2, 8}, {"runs_per_level", 1, 4}, {"runs_last_level", 1, 4}, {"sync_interval_ms", 0, 200}};
+        const char *const *words;
+    } options[] = {{"size_ratio", 2, 8, NULL},
+                   {"runs_per_level", 1, 4, NULL},
+                   {"runs_last_level", 1, 4, NULL},
+                   {"sync_interval_ms", 0, 200, NULL},
+                   {"codec", 0, 2, codecs}};
     size_t i = sim_rng_below(&sim->rng, sizeof(options) / sizeof(options[0]));
+    uint64_t number = sim_rng_between(&sim->rng, options[i].first, options[i].last);
     varve_error err = {0};
     char value[24];
 
-    (void)snprintf(value, sizeof(value), "%" PRIu64, sim_rng_between(&sim->rng, options[i].first, options[i].last));
+    if (options[i].words != NULL)
+        (void)snprintf(value, sizeof(value), "%s", options[i].words[number]);
+    else
+        (void)snprintf(value, sizeof(value), "%" PRIu64, number);
     sim_log("option %s=%s", options[i].name, value);
     sim_expect(sim, varve_option_set(sim->store, options[i].name, value, &err), "varve_option_set", &err);
 }

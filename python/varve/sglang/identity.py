@@ -131,6 +131,8 @@ def _bounded(text: str, weights_of: dict[str, str]) -> str:
 
 def element_type(host_pool: Any) -> str:
     """The store's word for the pool's elements, a hint for its codec."""
-    name = str(getattr(host_pool, "dtype", ""))
+    # SGLang keeps fp8 as uint8; the device's pool still says what it is.
+    device_pool = getattr(host_pool, "device_pool", None)
+    name = str(getattr(device_pool, "dtype", None) or getattr(host_pool, "dtype", ""))
     kinds = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}
     return kinds.get(name, "fp8" if "float8" in name else "bytes")

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * read.h - one get, as its parts share it: read.c finds the pages and answers, read_plan.c decides on the reads and sends them off,
+ * read_decode.c turns what they brought into pages. Private to these.
+ *
+ * All of it is used by the caller's thread alone, but for the decoding of one page, which a helper may have.
+ */
+#ifndef VARVE_STORE_READ_H
+#define VARVE_STORE_READ_H
+
+#include "store/store.h"
+
+struct decoding;
+
+/* One page of the batch. */
+struct fetch {
+    struct location location;
+    uint64_t read_bytes;       /* location.size, or a little more, so that it can be read directly */
+    uint32_t pending;          /* reads in flight */
+    int rc;                    /* first failure: 0 or -errno */
+    bool wanted;               /* found, and its buffers are large enough as far as is known */
+    bool aligned;              /* reads go where the page's bytes are wanted; else through a bounce buffer */
+    bool corrupt;              /* to be forgotten after the batch */
+    struct decoding *decoding; /* of a coded page, from when its first read is planned until it is settled */
+};
+
+struct get {
+    varve_store *store;
+    varve_page *pages;
+    struct fetch *fetches;
+    size_t count;
+    uint32_t ns_id;
+    struct env_queue *queue;
+    struct crew_group decodes;
+    struct crew_task *ready, **ready_end; /* coded pages that were read and that nobody decodes yet */
+    uint32_t reads;                       /* in flight */
+    uint64_t bounce_bytes;                /* in flight */
+    uint64_t decode_bytes;                /* of coded pages, from planned to settled */
+    uint64_t piece_bytes;                 /* of the largest read: store_piece_bytes() */
+    uint64_t stored_bytes;                /* read and verified */
+    uint64_t last_read_ns;                /* when the last read came in */
+    struct {
+        uint64_t pages, bytes, stored_bytes, time_ns;
+    } decoded;
+};
+
+/* read_plan.c */
+struct read_plan;
+/* Memory for it: env_free(). NULL: there is none. */
+struct read_plan *read_plan_create(struct env *env);
+/* Read all that is wanted, and settle it. */
+void read_pages(struct get *get, struct read_plan *plan);
+
+/* read_decode.c */
+/* Memory for the stored bytes of a coded page. False: there is none. */
+bool decoding_create(struct get *get, uint32_t index);
+/* Where the page's bytes are read to. */
+const struct iovec *fetch_target(const struct get *get, uint32_t index, uint32_t *iov_count);
+/* One of the page's reads has ended: 0 or -errno. After the last one the page is settled, or given to be decoded. */
+void read_part_done(struct get *get, uint32_t index, int rc);
+/* With reads or decode_bytes above 0: wait for one of them, or decode one page. */
+void read_progress(struct get *get);
+/* A page without bytes, as stored. */
+void read_settle_empty(struct get *get, uint32_t index);
+
+#endif
