@@ -15,75 +15,19 @@
 
 #include "base/error.h"
 #include "format/format.h"
+#include "log/extent_scan.h"
 #include "store/recovery.h"
-
-#define WINDOW_BYTES     ((size_t)1 << 20)  /* read at once where headers lie close together */
-#define WINDOW_FAR_BYTES ((size_t)16 << 10) /* where they do not */
-#define CLOSE_BYTES      ((uint64_t)128 << 10)
 
 /* More file numbers than are given out between two edits of a manifest, and than there are edits in one. */
 #define NUMBERS_AHEAD_MAX ((uint64_t)1 << 32)
 
-static_assert(WINDOW_BYTES > EXTENT_HEADER_BYTES_MAX + LOG_BLOCK_BYTES, "a header fits in a window");
-
 /* The scan of one segment, while it runs. */
 struct scan {
     varve_store *store;
+    struct extent_scan *extents;
     struct env_file *file;
     struct scanned *out;
-    uint8_t *window; /* WINDOW_BYTES, aligned */
-    uint64_t window_offset;
-    uint64_t window_bytes; /* valid in the window */
-    bool near;             /* the last extent was small: read ahead */
 };
-
-/* Bytes at `offset`: at least `least`, as far as the file has them. NULL and *rc: -errno. */
-static const uint8_t *
-scan_read(struct scan *scan, uint64_t offset, size_t least, size_t *available, int *rc)
-{
-    assert(offset >= scan->window_offset);
-    if (offset + least > scan->window_offset + scan->window_bytes) {
-        uint64_t left = scan->out->bytes - offset;
-        uint64_t bytes = scan->near ? WINDOW_BYTES : least > WINDOW_FAR_BYTES ? least : WINDOW_FAR_BYTES;
-
-        bytes = (bytes < left ? bytes : left) & ~(uint64_t)(LOG_BLOCK_BYTES - 1);
-        scan->window_offset = offset;
-        scan->window_bytes = 0;
-        if (bytes < least) {
-            *rc = -ENODATA;
-            return NULL;
-        }
-        *rc = io_read(scan->store->pool, scan->file, scan->window, (size_t)bytes, offset);
-        if (*rc < 0)
-            return NULL;
-        scan->window_bytes = bytes;
-    }
-    *available = (size_t)(scan->window_offset + scan->window_bytes - offset);
-    return scan->window + (offset - scan->window_offset);
-}
-
-/* Decode the header at `offset`. LOG_DECODE_BAD when there is none, whatever the reason; *rc only when the device failed. */
-static enum log_decode
-scan_header(struct scan *scan, uint64_t offset, struct extent_header *header, int *rc)
-{
-    enum log_decode decoded;
-    const uint8_t *buf;
-    size_t available;
-
-    buf = scan_read(scan, offset, LOG_BLOCK_BYTES, &available, rc);
-    if (buf == NULL)
-        return LOG_DECODE_BAD;
-    decoded = extent_header_decode(buf, available, scan->out->salt, offset, header);
-    if (decoded == LOG_DECODE_SHORT) {
-        buf = scan_read(scan, offset, (size_t)log_pad(header->header_bytes, 12), &available, rc);
-        if (buf == NULL)
-            return LOG_DECODE_BAD;
-        decoded = extent_header_decode(buf, available, scan->out->salt, offset, header);
-    }
-    if (decoded == LOG_DECODE_OK && header->extent_bytes > scan->out->bytes - offset)
-        return LOG_DECODE_BAD; /* cut off by the end of the file */
-    return decoded;
-}
 
 /* Remember a valid extent. */
 static int
@@ -111,43 +55,30 @@ scan_add(struct scan *scan, const struct extent_header *header)
     found->header = env->ops->alloc(env, header->header_bytes, 8);
     if (found->header == NULL)
         return -ENOMEM;
-    memcpy(found->header, header->ids - EXTENT_FIXED_BYTES, header->header_bytes);
+    memcpy(found->header, extent_scan_encoded(header), header->header_bytes);
     out->count++;
     return 0;
 }
 
-/* Find all valid extents from `from` on. */
+/* Find all valid extents from `from` on. 0, -EPROTO (a newer version) or -errno. */
 static int
 scan_extents(struct scan *scan, uint64_t from)
 {
     struct scanned *out = scan->out;
-    uint64_t offset = from;
+    struct extent_header header;
+    int rc;
 
     out->end = from;
-    while (offset + LOG_BLOCK_BYTES <= out->bytes) {
-        struct extent_header header;
-        int rc = 0;
-        enum log_decode decoded = scan_header(scan, offset, &header, &rc);
-
-        if (rc < 0 && rc != -ENODATA)
-            return rc;
-        if (decoded == LOG_DECODE_NEWER)
-            return -EPROTO;
-        if (decoded != LOG_DECODE_OK) {
-            scan->near = true;
-            offset += LOG_BLOCK_BYTES;
-            continue;
-        }
+    extent_scan_begin(scan->extents, scan->file, out->salt, from, out->bytes);
+    while ((rc = extent_scan_next(scan->extents, &header)) > 0) {
         rc = scan_add(scan, &header);
         if (rc < 0)
             return rc;
         if (header.synced_offset > out->synced)
             out->synced = header.synced_offset;
-        scan->near = header.extent_bytes < CLOSE_BYTES;
-        offset += header.extent_bytes;
-        out->end = offset;
+        out->end = header.offset + header.extent_bytes;
     }
-    return 0;
+    return rc;
 }
 
 /* Open the segment's file and check its header. VARVE_MISS: there is none, or it is none. */
@@ -158,20 +89,20 @@ scan_open(struct scan *scan, const char *name, varve_error *err)
     struct scanned *out = scan->out;
     struct segment_header header;
     enum log_decode decoded = LOG_DECODE_BAD;
-    int rc;
+    uint8_t *buf = env->ops->alloc(env, SEGMENT_HEADER_BYTES, IO_ALIGN_MAX);
+    int rc = buf == NULL ? -ENOMEM : env->ops->open(env, name, ENV_OPEN_DIRECT, &scan->file);
 
-    rc = env->ops->open(env, name, ENV_OPEN_DIRECT, &scan->file);
-    if (rc == -ENOENT)
-        return VARVE_MISS;
-    if (rc < 0)
-        return error_os(err, rc, "open %s", name);
+    if (rc < 0) {
+        env_free(env, buf);
+        return rc == -ENOENT ? VARVE_MISS : error_os(err, rc, "open %s", name);
+    }
     rc = env->ops->size(scan->file, &out->bytes);
     if (rc == 0)
-        rc = out->bytes < SEGMENT_HEADER_BYTES
-                 ? -ENODATA
-                 : io_read(scan->store->pool, scan->file, scan->window, SEGMENT_HEADER_BYTES, 0);
+        rc = out->bytes < SEGMENT_HEADER_BYTES ? -ENODATA
+                                               : io_read(scan->store->pool, scan->file, buf, SEGMENT_HEADER_BYTES, 0);
     if (rc == 0)
-        decoded = segment_header_decode(scan->window, &header);
+        decoded = segment_header_decode(buf, &header);
+    env_free(env, buf);
     if (decoded == LOG_DECODE_OK && header.number == out->number && (out->salt == 0 || header.salt == out->salt)) {
         out->salt = header.salt;
         return VARVE_OK;
@@ -205,10 +136,10 @@ cut_scanned(struct scan *scan, struct state_segment *segment)
 
 /* Scan one segment of the state. A missing or empty one is dropped from it. */
 static int
-scan_segment(struct recovery *recovery, struct manifest_state *state, struct state_segment *segment, uint8_t *window,
-             struct scanned *out, varve_error *err)
+scan_segment(struct recovery *recovery, struct manifest_state *state, struct state_segment *segment,
+             struct extent_scan *extents, struct scanned *out, varve_error *err)
 {
-    struct scan scan = {.store = recovery->store, .out = out, .window = window, .near = true};
+    struct scan scan = {.store = recovery->store, .extents = extents, .out = out};
     uint64_t from = log_pad(segment->indexed > SEGMENT_HEADER_BYTES ? segment->indexed : SEGMENT_HEADER_BYTES, 12);
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
     char name[FORMAT_NAME_MAX];
@@ -311,7 +242,7 @@ recovery_scan(varve_store *store, struct manifest_state *state, struct recovery 
     struct adoption adoption = {.state = state, .known = state->next_number};
     struct env *env = store->env;
     struct recovery *recovery = env_zalloc(env, sizeof(*recovery));
-    uint8_t *window = env->ops->alloc(env, WINDOW_BYTES, IO_ALIGN_MAX);
+    struct extent_scan *extents = extent_scan_create(env, store->pool);
     int rc = env->ops->list(env, adopt_segment, &adoption);
 
     if (rc < 0)
@@ -322,7 +253,7 @@ recovery_scan(varve_store *store, struct manifest_state *state, struct recovery 
         recovery->store = store;
         recovery->segments = env_zalloc(env, (state->segment_count + 1) * sizeof(recovery->segments[0]));
     }
-    if (rc == VARVE_OK && (recovery == NULL || window == NULL || recovery->segments == NULL))
+    if (rc == VARVE_OK && (recovery == NULL || extents == NULL || recovery->segments == NULL))
         rc = error_set(err, VARVE_E_NOMEM, "out of memory");
     for (size_t i = 0; i < state->segment_count && rc == VARVE_OK;) {
         uint64_t number = state->segments[i].number;
@@ -331,12 +262,12 @@ recovery_scan(varve_store *store, struct manifest_state *state, struct recovery 
             i++;
             continue;
         }
-        rc = scan_segment(recovery, state, &state->segments[i], window, &recovery->segments[recovery->count], err);
+        rc = scan_segment(recovery, state, &state->segments[i], extents, &recovery->segments[recovery->count], err);
         recovery->count++;
         if (i < state->segment_count && state->segments[i].number == number)
             i++; /* else it was dropped from the state */
     }
-    env_free(env, window);
+    extent_scan_destroy(extents);
     if (rc != VARVE_OK) {
         recovery_free(store, recovery);
         return rc;
