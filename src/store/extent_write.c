@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "store/forget.h"
 #include "store/pages.h"
 
 #define CHUNK_IOV_MAX 512
@@ -358,8 +359,25 @@ extent_write_entry(const struct extent_write *extent)
 void
 extent_write_void(const struct extent_write *extent)
 {
-    (void)io_write(extent->batch->store->pool, extent->reservation.segment->file, zeros, sizeof(zeros),
-                   extent->reservation.offset);
+    varve_store *store = extent->batch->store;
+    const struct extent_header *header = &extent->header;
+    uint64_t number = extent->reservation.segment->number, offset = header->offset + header->header_bytes;
+    struct manifest_item *items;
+    int rc = VARVE_E_NOMEM;
+
+    if (io_write(store->pool, extent->reservation.segment->file, zeros, sizeof(zeros), header->offset) == 0)
+        return;
+    items = env_zalloc(store->env, header->count * sizeof(items[0]));
+    for (uint32_t i = 0; items != NULL && i < header->count; i++) {
+        items[i] = removal_item(number, offset, extent->pages[i]->id.bytes);
+        offset += log_pad(extent->pages[i]->size, header->align_shift);
+    }
+    if (items !=
+        NULL) /* durable before a sync can say that the log is whole up to here, which ends the verifying of it */
+        rc = store_forget_pages(store, items, header->count, true, NULL);
+    if (rc != VARVE_OK)
+        store_fail(store);
+    env_free(store->env, items);
 }
 
 void

@@ -46,8 +46,9 @@ int extent_write_begin(struct write_batch *batch, const struct extent_header *ke
 struct entry extent_write_entry(const struct extent_write *extent);
 
 /*
- * After a failure: take the header away again, if the device lets us. The pages were reported as not stored; recovery would list them, torn as
- * they are, and find them before a later copy that is whole.
+ * After a failure: take the header away again or, where the device does not let us, remove the pages in the manifest; if not even that can be
+ * done, the store takes no more writes. The pages were reported as not stored; recovery would list them, torn as they are, and find
+ * them before a later copy that is whole.
  */
 void extent_write_void(const struct extent_write *extent);
 
