@@ -120,7 +120,7 @@ test_headers(void **state)
         uint64_t extents;
     } cases[] = {
         {"magic", 0, 4, 1, 1, "4 pages of the index are not in the log", 2},
-        {"version", 4, 2, FORMAT_VERSION + 1, 1, "4 pages of the index are not in the log", 2},
+        {"version", 4, 2, FORMAT_VERSION + 1, 2, "has an extent of a newer version", 1},
         {"size of the pages", 80, 4, LIFE_PAGE_BYTES - 1, 4, "index and header differ about a page", 3},
         {"checksum of a page", 128 + 4 * 32, 8, 1, 1, "offset 29184: index and header differ about a page", 3},
         {"id of a page", 128, 1, 77, 1, "1 pages of the index are not in the log", 3},
@@ -179,6 +179,7 @@ test_device_fails(void **state)
     } cases[] = {
         {SIM_OP_LIST, NULL, "the directory could not be listed"},
         {SIM_OP_READ, "*.seg", "12 pages of the index are not in the log"},
+        {SIM_OP_READ, "*.seg", "could not be read to its end"},
         {SIM_OP_OPEN, "*.seg", "12 pages of the index are not in the log"},
         {SIM_OP_READ, "*.run", "the index could not be read to its end"},
     };
