@@ -372,8 +372,8 @@ extent_write_void(const struct extent_write *extent)
         items[i] = removal_item(number, offset, extent->pages[i]->id.bytes);
         offset += log_pad(extent->pages[i]->size, header->align_shift);
     }
-    if (items !=
-        NULL) /* durable before a sync can say that the log is whole up to here, which ends the verifying of it */
+    /* Durable before a sync can say that the log is whole up to here: recovery verifies nothing that lies before such a mark. */
+    if (items != NULL)
         rc = store_forget_pages(store, items, header->count, true, NULL);
     if (rc != VARVE_OK)
         store_fail(store);

@@ -27,8 +27,8 @@ store_forget_pages(varve_store *store, const struct manifest_item *items, size_t
         rc = log_removal_reserve(store->log, items[reserved].u.segment.number);
         reserved += rc == VARVE_OK;
     }
-    if (rc ==
-        VARVE_OK) /* before they are in force: another removal that finds a page gone is acknowledged, and it must last */
+    /* The edit first: another removal that finds a page gone is acknowledged, and it must last. */
+    if (rc == VARVE_OK)
         rc = store_commit(store, items, count, sync, err);
     else if (rc == VARVE_E_NOMEM)
         rc = error_set(err, rc, "out of memory removing pages");
