@@ -142,7 +142,7 @@ check_segment(struct check *check, struct segment *segment)
 {
     struct log *log = check->store->log;
     struct extent_header header;
-    uint64_t bytes, actual;
+    uint64_t bytes, actual = 0;
     struct env_file *file;
     varve_error err;
     int rc;
@@ -156,6 +156,7 @@ check_segment(struct check *check, struct segment *segment)
     if (check->store->env->ops->size(file, &actual) < 0 || actual < bytes)
         problem(check, "segment %" PRIu64 ": shorter than the %" PRIu64 " bytes it should have", segment->number,
                 bytes);
+    bytes = actual < bytes ? actual : bytes;
     extent_scan_begin(check->extents, file, segment->salt, SEGMENT_HEADER_BYTES, bytes);
     while ((rc = extent_scan_next(check->extents, &header)) > 0)
         check_extent(check, segment->number, file, &header);

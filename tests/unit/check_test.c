@@ -140,6 +140,24 @@ test_headers(void **state)
     }
 }
 
+/* A sealed segment that was cut: what is left of it is verified, and the rest is missed. */
+static void
+test_cut_segment(void **state)
+{
+    varve_check_report report;
+    char name[FORMAT_NAME_MAX];
+
+    (void)state;
+    life_must_close();
+    segment_name(name);
+    store_file_cut(life.disk, name, life_extent_offset(3) + 100);
+    life_must_open();
+    report = check(VARVE_CHECK_DEEP);
+    expect(&report, 2, "shorter than the");
+    expect(&report, 2, "4 pages of the index are not in the log");
+    assert_int_equal(report.pages_verified, 2 * LIFE_PAGES);
+}
+
 /* A file that the manifest does not name, and more bytes than were accounted for. */
 static void
 test_files(void **state)
@@ -255,6 +273,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sound, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_damaged_page, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_headers, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_cut_segment, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_files, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_device_fails, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_out_of_memory, life_setup, life_teardown),

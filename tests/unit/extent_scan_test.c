@@ -198,7 +198,9 @@ test_errors(void **state)
         atomic_store(&env->bad_offset, UINT64_MAX);
         require(SEGMENT_HEADER_BYTES, end, 0);
     }
-    require(SEGMENT_HEADER_BYTES, at + 16384, 0); /* ends in the second header */
+    require(SEGMENT_HEADER_BYTES, at + 16384, 0);                   /* ends in the second header */
+    extent_scan_begin(scan, file, SALT, at, end + LOG_BLOCK_BYTES); /* ends behind the file */
+    assert_int_equal(extent_scan_next(scan, &header), -ENODATA);
     wire_put16(image + at + 4, FORMAT_VERSION + 1);
     wire_put64(image + at + 120, hash_bytes(image + at, 120));
     write_image(end);
