@@ -158,6 +158,9 @@ life_open(struct sim *sim, uint64_t number)
             wipe(sim, number);
         return false;
     }
+    if (SIM_STAT(sim, recovered_runs_lost) > 0 &&
+        !sim->oracle->lenient) /* rebuilt, but it should not have been needed */
+        sim_fail("%" PRIu64 " runs are lost, though no device lied", SIM_STAT(sim, recovered_runs_lost));
     sim_note_drops(sim);
     for (uint32_t i = 0; i < sim->oracle->settings.namespaces; i++) {
         char name[3] = {'n', (char)('0' + i), '\0'};

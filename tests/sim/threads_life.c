@@ -255,6 +255,8 @@ count_work(struct run *run)
     run->totals->drops += stat_of(run, "segments_dropped");
     run->totals->recovered += stat_of(run, "recovered_pages");
     run->totals->torn += stat_of(run, "recovered_torn_pages");
+    if (stat_of(run, "recovered_runs_lost") > 0) /* rebuilt, but it should not have been needed */
+        sim_fail("%" PRIu64 " runs were lost", stat_of(run, "recovered_runs_lost"));
     if (stat_of(run, "get_corrupt") > 0) /* a miss to its caller, but no device lied: it should not have been found */
         sim_fail("%" PRIu64 " pages failed their checksum", stat_of(run, "get_corrupt"));
 }
