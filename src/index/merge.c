@@ -279,6 +279,11 @@ merge_commit(struct merge *merge, varve_error *err)
     rc = index->hooks.commit(index->hooks.arg, &edit, err);
     if (rc < 0) {
         index_view_release(next);
+        if (merge->output != NULL && rc != VARVE_E_NOMEM) {
+            /* The edit may be on the disk, so the file has to be; the next open uses it, or removes it. */
+            run_unref(merge->output);
+            merge->output = NULL;
+        }
         return rc;
     }
     change.run = merge->output;

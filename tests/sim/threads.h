@@ -58,6 +58,7 @@ struct threads_config {
     uint64_t crash_span;
     uint32_t fault_per_mille; /* of calls before which something begins to go wrong */
     uint32_t fault_kinds;     /* of enum sim_trouble_kind, a bit each; 0: none */
+    bool failing_syncs;       /* only syncs fail */
     uint64_t capacity;
     bool unaligned;
 };

@@ -367,8 +367,7 @@ threads_remove(struct threads_client *client)
     threads_expect(run, removed, "varve_remove_batch", &err);
     judge_count(run, &look, &names, removed, "varve_remove_batch");
     model_remove_end(run->model, names.ns, names.pages, names.count, begin,
-                     !run->faulty && (removed == (int64_t)names.count ||
-                                      (removed >= 0 && !run->disk->stopped))); /* or a copy could not be looked up */
+                     removed >= 0 && !threads_excused(run)); /* or a copy could not be looked up */
     model_look_end(&look);
     sim_log("%s   remove: %" PRId64, sched_name(), removed);
 }

@@ -129,6 +129,13 @@ draw_faults(struct threads_config *config, uint64_t seed)
     config->fault_kinds = (uint32_t)sim_rng_next(&rng) & honest;
     if (config->fault_kinds == 0)
         config->fault_kinds = honest;
+    /* What a sync promised shows only when the power fails soon after. */
+    config->failing_syncs = sim_rng_chance(&rng, 300);
+    if (config->failing_syncs) {
+        config->fault_per_mille = 100;
+        config->crash_per_mille = config->power_per_mille = 1000;
+        config->crash_span = PICK(&rng, 50, 300);
+    }
 }
 
 void

@@ -3,17 +3,34 @@
  * When something goes wrong beside crashes: while other calls are under way, and while the store is opened. Only what says that it fails: what
  * was acknowledged is there in the next life that works.
  */
-#include "sim_log.h"
+#include <errno.h>
+
 #include "threads.h"
 
 #define SKIP_LIFE_MAX 200 /* operations before the first that fails */
 #define SKIP_CALL_MAX 40
 
 static void
+fail_syncs(struct sim_disk *disk, struct sim_rng *rng)
+{
+    static const char *const globs[] = {NULL, "*.seg", "*.manifest"};
+    struct sim_fault fault = {.ops = SIM_OP_SYNC, .kind = SIM_FAULT_ERROR, .error = EIO, .count = 1};
+
+    fault.glob = globs[sim_rng_below(rng, sizeof(globs) / sizeof(globs[0]))];
+    fault.skip = sim_rng_log(rng, 4) - 1;
+    if (disk->fault_count == SIM_FAULTS_MAX)
+        sim_disk_faults_clear(disk);
+    sim_disk_fault_add(disk, &fault);
+}
+
+static void
 begin(struct run *run, uint64_t skip_max, struct sim_rng *rng)
 {
     run->faulty = true;
-    sim_trouble_begin(run->disk, sim_trouble_draw(run->config.fault_kinds, rng), skip_max, rng);
+    if (run->config.failing_syncs)
+        fail_syncs(run->disk, rng);
+    else
+        sim_trouble_begin(run->disk, sim_trouble_draw(run->config.fault_kinds, rng), skip_max, rng);
 }
 
 void
