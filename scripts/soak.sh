@@ -102,12 +102,11 @@ simulate() {
             continue
         fi
         say "$program"
-        share 12
+        share 10
         seeds "$logs/${program#sim_}" 5 "build-asan/tests/sim/$program"
-        [ "$program" = sim ] || continue
-        say "sim --faults"
-        share 12
-        seeds "$logs/sim" 5 "build-asan/tests/sim/$program" --faults
+        say "$program --faults"
+        share 10
+        seeds "$logs/${program#sim_}" 5 "build-asan/tests/sim/$program" --faults
     done
 }
 

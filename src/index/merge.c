@@ -135,15 +135,25 @@ fail:
     return rc;
 }
 
+/* Let go of the writer, and of the capacity that its file did not need. A file that cannot be removed keeps its space. */
+static void
+release_writer(struct merge *merge)
+{
+    const struct index_hooks *hooks = &merge->index->hooks;
+    bool gone = merge->writer == NULL || run_writer_destroy(merge->writer);
+
+    merge->writer = NULL;
+    if (gone && merge->bytes_taken > 0)
+        hooks->space_give_back(hooks->arg, merge->bytes_taken);
+    merge->bytes_taken = 0;
+}
+
 void
 merge_destroy(struct merge *merge)
 {
     struct index *index = merge->index;
 
-    if (merge->writer != NULL)
-        run_writer_destroy(merge->writer);
-    if (merge->bytes_taken > 0)
-        index->hooks.space_give_back(index->hooks.arg, merge->bytes_taken);
+    release_writer(merge);
     if (merge->output != NULL) {
         run_mark_obsolete(merge->output);
         run_unref(merge->output);
@@ -223,12 +233,7 @@ finish_output(struct merge *merge, varve_error *err)
         assert(merge->output->meta.file_bytes <= merge->bytes_taken);
         merge->bytes_taken -= merge->output->meta.file_bytes; /* the run answers for the rest */
     }
-    if (merge->writer != NULL)
-        run_writer_destroy(merge->writer);
-    merge->writer = NULL;
-    if (merge->bytes_taken > 0)
-        hooks->space_give_back(hooks->arg, merge->bytes_taken);
-    merge->bytes_taken = 0;
+    release_writer(merge);
     return VARVE_OK;
 }
 
@@ -274,6 +279,11 @@ merge_commit(struct merge *merge, varve_error *err)
     rc = index->hooks.commit(index->hooks.arg, &edit, err);
     if (rc < 0) {
         index_view_release(next);
+        if (merge->output != NULL && rc != VARVE_E_NOMEM) {
+            /* The edit may be on the disk, so the file has to be; the next open uses it, or removes it. */
+            run_unref(merge->output);
+            merge->output = NULL;
+        }
         return rc;
     }
     change.run = merge->output;

@@ -187,9 +187,9 @@ run_unref(struct run *run)
         env->ops->close(run->file);
         run->file = NULL;
         format_file_name(FORMAT_FILE_RUN, run->meta.number, name);
-        /* A file that stays is an orphan: the next open of the store deletes it. */
-        (void)env->ops->unlink(env, name);
-        run->hooks->space_give_back(run->hooks->arg, run->meta.file_bytes);
+        /* A file that stays is an orphan, and keeps its space: the next open of the store deletes it. */
+        if (env->ops->unlink(env, name) == 0)
+            run->hooks->space_give_back(run->hooks->arg, run->meta.file_bytes);
     }
     run_free(run);
 }

@@ -162,14 +162,15 @@ run_writer_create(struct env *env, struct io_queue_pool *pool, uint64_t number, 
     return VARVE_OK;
 
 fail:
-    run_writer_destroy(writer);
+    (void)run_writer_destroy(writer);
     return rc;
 }
 
-void
+bool
 run_writer_destroy(struct run_writer *writer)
 {
     struct env *env = writer->env;
+    bool gone = true;
 
     if (writer->queue != NULL) {
         io_drain(writer->queue);
@@ -177,7 +178,7 @@ run_writer_destroy(struct run_writer *writer)
     }
     if (writer->file != NULL) {
         env->ops->close(writer->file);
-        (void)env->ops->unlink(env, writer->name);
+        gone = env->ops->unlink(env, writer->name) == 0;
     }
     while (writer->tails != NULL) {
         struct tail *tail = writer->tails;
@@ -191,6 +192,7 @@ run_writer_destroy(struct run_writer *writer)
     env_free(env, writer->run);
     locator_free(&writer->locator);
     env_free(env, writer);
+    return gone;
 }
 
 uint64_t

@@ -26,8 +26,8 @@ struct run_writer;
 
 int run_writer_create(struct env *env, struct io_queue_pool *pool, uint64_t number, const struct run_bound *bound,
                       uint32_t fingerprint_bits, struct run_writer **out, varve_error *err);
-/* Close the file and, if it was not finished, unlink it. */
-void run_writer_destroy(struct run_writer *writer);
+/* Close the file and, if it was not finished, unlink it. False: such a file could not be, and stays. */
+bool run_writer_destroy(struct run_writer *writer);
 
 /* Append an entry; its key is not before that of the one before. */
 int run_writer_add(struct run_writer *writer, const struct entry *entry, varve_error *err);

@@ -63,7 +63,7 @@ extent_scan_begin(struct extent_scan *scan, struct env_file *file, uint64_t salt
     scan->near = true;
 }
 
-/* Bytes at the scan's offset: at least `least`, as far as the file has them. NULL and *rc: -errno. */
+/* Bytes at the scan's offset: at least `least`. NULL: there are not as many before the end, or *rc says how the device failed. */
 static const uint8_t *
 scan_read(struct extent_scan *scan, size_t least, size_t *available, int *rc)
 {
@@ -76,10 +76,8 @@ scan_read(struct extent_scan *scan, size_t least, size_t *available, int *rc)
         bytes = (bytes < left ? bytes : left) & ~(uint64_t)(LOG_BLOCK_BYTES - 1);
         scan->window_offset = offset;
         scan->window_bytes = 0;
-        if (bytes < least) {
-            *rc = -ENODATA;
+        if (bytes < least)
             return NULL;
-        }
         *rc = io_read(scan->pool, scan->file, scan->window, (size_t)bytes, offset);
         if (*rc < 0)
             return NULL;
@@ -119,7 +117,7 @@ extent_scan_next(struct extent_scan *scan, struct extent_header *out)
         int rc = 0;
         enum log_decode decoded = scan_header(scan, out, &rc);
 
-        if (rc < 0 && rc != -ENODATA)
+        if (rc < 0)
             return rc;
         if (decoded == LOG_DECODE_NEWER)
             return -EPROTO;

@@ -28,7 +28,7 @@ void extent_scan_begin(struct extent_scan *scan, struct env_file *file, uint64_t
 
 /*
  * The next extent that lies wholly before the end: 1 and *out, whose views are valid until the next call; or 0, there is none. -EPROTO: a
- * valid header of a newer format version; else -errno of the device. After an error: begin anew.
+ * valid header of a newer format version; -ENODATA: the file is shorter than `end`; else -errno of the device. After an error: begin anew.
  */
 int extent_scan_next(struct extent_scan *scan, struct extent_header *out);
 

@@ -35,7 +35,21 @@ write_segment_header(struct log *log, struct segment *segment)
     return rc;
 }
 
-/* One try at the file of a new segment. On failure nothing is left behind. */
+/* Take the file away again, if there is one. False: it stays, and keeps its space; the next open removes it. */
+static bool
+discard_file(struct log *log, struct segment *segment)
+{
+    char name[FORMAT_NAME_MAX];
+
+    if (segment->file == NULL)
+        return true;
+    log->env->ops->close(segment->file);
+    segment->file = NULL;
+    format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
+    return log->env->ops->unlink(log->env, name) == 0;
+}
+
+/* One try at the file of a new segment. After a failure there may be one, to be discarded. */
 static int
 create_file(struct log *log, struct segment *segment)
 {
@@ -46,13 +60,7 @@ create_file(struct log *log, struct segment *segment)
     rc = log->env->ops->open(log->env, name, ENV_OPEN_CREATE | ENV_OPEN_DIRECT, &segment->file);
     if (rc < 0)
         return rc;
-    rc = write_segment_header(log, segment);
-    if (rc < 0) {
-        log->env->ops->close(segment->file);
-        segment->file = NULL;
-        (void)log->env->ops->unlink(log->env, name);
-    }
-    return rc;
+    return write_segment_header(log, segment);
 }
 
 /* A new segment of `bytes`: space taken, file durable, named by the manifest. */
@@ -62,6 +70,7 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
     struct log_hooks *hooks = &log->hooks;
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
     struct segment *segment;
+    bool clean = true; /* nothing is left of tries that failed */
     uint64_t number;
     int rc, tries = 0;
 
@@ -77,9 +86,10 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
         hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     }
-    do {
+    rc = create_file(log, segment);
+    while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && (clean = discard_file(log, segment)) &&
+           hooks->space_squeeze(hooks->arg, stream, bytes) == VARVE_OK)
         rc = create_file(log, segment);
-    } while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && hooks->space_squeeze(hooks->arg, stream, bytes) == VARVE_OK);
     if (rc < 0)
         rc = error_os(err, rc, "create a segment of %llu bytes", (unsigned long long)bytes);
     if (rc == VARVE_OK) {
@@ -90,15 +100,10 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
         rc = hooks->commit(hooks->arg, &item, 1, false, err);
     }
     if (rc != VARVE_OK) {
-        if (segment->file != NULL) {
-            char name[FORMAT_NAME_MAX];
-
-            /* Should the edit have reached the disk after all, it names a missing segment, which recovery leaves out. */
-            format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
-            (void)log->env->ops->unlink(log->env, name);
-        }
+        /* Should the edit have reached the disk after all, it names a missing segment, which recovery leaves out. */
+        if (discard_file(log, segment) && clean)
+            hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         segment_destroy(segment);
-        hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         return rc;
     }
     segment->synced = SEGMENT_HEADER_BYTES;

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "format/format.h"
+#include "log/extent_scan.h"
 #include "store/store.h"
 
 #define PROGRESS_PAGES 4096
@@ -31,8 +32,8 @@ struct check {
     uint64_t index_pages; /* live, in the index */
     uint64_t matched;     /* of them, found in the log where the index says */
     uint64_t elsewhere;   /* pages in the log whose id the index finds in another place: stored twice */
-    uint8_t *header;      /* EXTENT_HEADER_BYTES_MAX, aligned */
-    uint8_t *payload;     /* grows to the largest page */
+    struct extent_scan *extents;
+    uint8_t *payload; /* grows to the largest page */
     size_t payload_capacity;
 };
 
@@ -135,34 +136,16 @@ check_extent(struct check *check, uint64_t segment, struct env_file *file, const
     index_cursor_deinit(&cursor);
 }
 
-/* Decode the header at `offset` of a segment into check->header. */
-static bool
-read_header(struct check *check, struct env_file *file, const struct segment *segment, uint64_t bytes, uint64_t offset,
-            struct extent_header *header)
-{
-    uint64_t size = LOG_BLOCK_BYTES;
-    enum log_decode decoded;
-
-    if (io_read(check->store->pool, file, check->header, (size_t)size, offset) < 0)
-        return false;
-    decoded = extent_header_decode(check->header, (size_t)size, segment->salt, offset, header);
-    if (decoded == LOG_DECODE_SHORT) {
-        size = log_pad(header->header_bytes, 12);
-        if (size > bytes - offset || io_read(check->store->pool, file, check->header, (size_t)size, offset) < 0)
-            return false;
-        decoded = extent_header_decode(check->header, (size_t)size, segment->salt, offset, header);
-    }
-    return decoded == LOG_DECODE_OK && header->extent_bytes <= bytes - offset;
-}
-
-/* Walk the extents of one segment, from block to block where there is no valid header (a put that failed, or was cut off). */
+/* Walk the extents of one segment. */
 static void
 check_segment(struct check *check, struct segment *segment)
 {
     struct log *log = check->store->log;
-    uint64_t bytes, actual, offset = SEGMENT_HEADER_BYTES;
+    struct extent_header header;
+    uint64_t bytes, actual = 0;
     struct env_file *file;
     varve_error err;
+    int rc;
 
     check->report->segments++;
     if (log_file_acquire(log, segment, &file, &err) != VARVE_OK) {
@@ -173,15 +156,15 @@ check_segment(struct check *check, struct segment *segment)
     if (check->store->env->ops->size(file, &actual) < 0 || actual < bytes)
         problem(check, "segment %" PRIu64 ": shorter than the %" PRIu64 " bytes it should have", segment->number,
                 bytes);
-    while (offset + LOG_BLOCK_BYTES <= bytes) {
-        struct extent_header header;
-
-        if (read_header(check, file, segment, bytes, offset, &header)) {
-            check_extent(check, segment->number, file, &header);
-            offset += header.extent_bytes;
-        } else {
-            offset += LOG_BLOCK_BYTES;
-        }
+    bytes = actual < bytes ? actual : bytes;
+    extent_scan_begin(check->extents, file, segment->salt, SEGMENT_HEADER_BYTES, bytes);
+    while ((rc = extent_scan_next(check->extents, &header)) > 0)
+        check_extent(check, segment->number, file, &header);
+    if (rc == -EPROTO)
+        problem(check, "segment %" PRIu64 ": has an extent of a newer version", segment->number);
+    else if (rc < 0) {
+        (void)error_os(&err, rc, "segment %" PRIu64 ": could not be read to its end", segment->number);
+        problem(check, "%s", err.message);
     }
     log_file_release(log, segment);
 }
@@ -411,11 +394,11 @@ varve_check(varve_store *store, unsigned flags, void (*problem_seen)(void *arg, 
         return error_set(err, VARVE_E_ARG, "unknown check flags 0x%x", flags);
     struct_size = report->struct_size;
     *report = (varve_check_report){.struct_size = struct_size};
-    check.header = store->env->ops->alloc(store->env, EXTENT_HEADER_BYTES_MAX, IO_ALIGN_MAX);
-    if (check.header == NULL)
+    check.extents = extent_scan_create(store->env, store->pool);
+    if (check.extents == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     rc = run_check(&check, err);
-    env_free(store->env, check.header);
+    extent_scan_destroy(check.extents);
     env_free(store->env, check.payload);
     return rc;
 }

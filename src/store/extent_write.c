@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "store/forget.h"
 #include "store/pages.h"
 
 #define CHUNK_IOV_MAX 512
@@ -431,14 +432,31 @@ extent_write_entry(const struct extent_write *extent)
 }
 
 /*
- * Take the header away again, if the device lets us. The pages are reported as not stored; recovery would list them, torn as they are, and find them before
- * a later copy that is whole.
+ * After a failure: take the header away again or, where the device does not let us, remove the pages in the manifest; if not even that can be done, the
+ * store takes no more writes. The pages are reported as not stored; recovery would list them, torn as they are, and find them before a later copy that is whole.
  */
 static void
 take_back_header(const struct extent_write *extent)
 {
-    (void)io_write(extent->batch->store->pool, extent->reservation.segment->file, zeros, sizeof(zeros),
-                   extent->reservation.offset);
+    varve_store *store = extent->batch->store;
+    const struct extent_header *header = &extent->header;
+    uint64_t number = extent->reservation.segment->number, offset = header->offset + header->header_bytes;
+    struct manifest_item *items;
+    int rc = VARVE_E_NOMEM;
+
+    if (io_write(store->pool, extent->reservation.segment->file, zeros, sizeof(zeros), header->offset) == 0)
+        return;
+    items = env_zalloc(store->env, header->count * sizeof(items[0]));
+    for (uint32_t i = 0; items != NULL && i < header->count; i++) {
+        items[i] = removal_item(number, offset, extent->pages[i]->id.bytes);
+        offset += log_pad(stored_size(extent->pages, extent->coded, i), header->align_shift);
+    }
+    /* Durable before a sync can say that the log is whole up to here: recovery verifies nothing that lies before such a mark. */
+    if (items != NULL)
+        rc = store_forget_pages(store, items, header->count, true, NULL);
+    if (rc != VARVE_OK)
+        store_fail(store);
+    env_free(store->env, items);
 }
 
 int

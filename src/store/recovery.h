@@ -5,6 +5,12 @@
 
 #include "store/store.h"
 
+/*
+ * How often a device is asked for what it does not give, before that counts as lost: a transient error must not cost anything for good. Damage
+ * (what it gives fails its checksum) is not asked for again.
+ */
+#define RECOVERY_TRIES 4
+
 /* A valid extent: its header, copied. */
 struct found {
     uint64_t offset;

@@ -139,7 +139,7 @@ int store_commit(varve_store *store, const struct manifest_item *items, size_t c
 
 /* wiring.c */
 /*
- * Open the runs that *state names. If one is damaged or missing, *state is left without runs and with nothing indexed: the index is then built anew from the
+ * Open the runs that *state names. If one is lost (damaged, missing, or not given by the device, however often it is asked), *state is left without runs and with nothing indexed: the index is then built anew from the
  * log, which holds all that the index knows.
  */
 int store_load_runs(varve_store *store, struct manifest_state *state, varve_error *err);

@@ -8,7 +8,6 @@ struct sweep {
     varve_store *store;
     const struct manifest_state *state;
     uint64_t manifest_number;
-    uint64_t swept;
 };
 
 static bool
@@ -27,6 +26,20 @@ sweep_keeps(const struct sweep *sweep, enum format_file_kind kind, uint64_t numb
     return false;
 }
 
+/* What cannot be removed takes space until the next open. */
+static void
+count_file(varve_store *store, const char *name)
+{
+    struct env_file *file;
+    uint64_t bytes = 0;
+
+    if (store->env->ops->open(store->env, name, ENV_OPEN_READ, &file) < 0)
+        return;
+    if (store->env->ops->allocated(file, &bytes) == 0)
+        space_count(store, bytes);
+    store->env->ops->close(file);
+}
+
 static int
 sweep_file(void *arg, const char *name)
 {
@@ -36,8 +49,8 @@ sweep_file(void *arg, const char *name)
 
     if (sweep_keeps(sweep, kind, number))
         return 0;
-    if (sweep->store->env->ops->unlink(sweep->store->env, name) == 0)
-        sweep->swept++;
+    if (sweep->store->env->ops->unlink(sweep->store->env, name) < 0)
+        count_file(sweep->store, name);
     return 0;
 }
 

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that look pages up without moving them: probe, exists, touch, remove. */
-#include <string.h>
-
 #include "base/error.h"
+#include "store/forget.h"
 #include "store/pages.h"
-#include "store/store.h"
 
 /* A lookup of many ids of one namespace, on one snapshot. */
 struct walk {
@@ -135,22 +133,9 @@ varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
 static int
 forget_copy(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
 {
-    struct manifest_item item = {.kind = MANIFEST_PAGE_REMOVE};
-    int rc = log_removal_reserve(store->log, location->segment);
+    struct manifest_item item = removal_item(location->segment, location->offset, id->bytes);
 
-    if (rc == VARVE_MISS) /* its segment was dropped meanwhile: gone as well */
-        return VARVE_OK;
-    if (rc != VARVE_OK)
-        return error_set(err, rc, "out of memory removing a page");
-    item.u.segment.number = location->segment;
-    item.u.segment.offset = location->offset;
-    memcpy(item.u.segment.id_prefix, id->bytes, ID_PREFIX_BYTES);
-    /* The edit first: another removal that finds the page gone is acknowledged, and it must last. */
-    rc = store_commit(store, &item, 1, false, err);
-    log_removal_finish(store->log, location->segment, location->offset, id->bytes, rc == VARVE_OK);
-    if (rc == VARVE_OK)
-        recency_kill(store, location->segment, location->offset);
-    return rc;
+    return store_forget_pages(store, &item, 1, false, err);
 }
 
 int

@@ -3,10 +3,10 @@
  * Wiring: the log and the index know neither the store nor each other. What they need of it (capacity, numbers, the manifest, who is
  * alive) they ask through hooks, and this is where the hooks end.
  */
-#include <string.h>
+#include <errno.h>
 
 #include "base/error.h"
-#include "store/store.h"
+#include "store/recovery.h"
 
 static uint64_t
 hook_new_file_number(void *arg)
@@ -172,22 +172,51 @@ open_index(varve_store *store, varve_error *err)
     return index_create(store->env, store->pool, &hooks, &settings, &store->index, err);
 }
 
+/* Is a run that could not be opened lost? Else it is the process that lacks something (memory, files, permission, a newer version). */
+static bool
+run_is_lost(int rc, int os_errno)
+{
+    return rc == VARVE_E_CORRUPT || (rc == VARVE_E_IO && os_errno != EMFILE && os_errno != ENFILE);
+}
+
+/* Open one run of the manifest, asking a device that fails more than once. Why it is lost, if it is, goes to the counters only. */
+static int
+load_run(varve_store *store, const struct run_meta *meta, varve_error *failure)
+{
+    bool unread = true;
+    int rc = VARVE_E_IO;
+
+    for (int tries = 0; tries < RECOVERY_TRIES && rc == VARVE_E_IO && unread; tries++) {
+        rc = index_add_run(store->index, meta, failure);
+        unread = rc == VARVE_E_IO && failure->os_errno != ENOENT;
+    }
+    if (rc != VARVE_OK && run_is_lost(rc, failure->os_errno)) {
+        COUNT(&store->counters, recovered_runs_lost, !unread);
+        COUNT(&store->counters, recovered_runs_unread, unread);
+        return VARVE_MISS;
+    }
+    return rc;
+}
+
 /*
- * Open the runs that the manifest names. If one is damaged or missing, the index is built anew from the log, which holds all that
- * the index knows: slow, and complete.
+ * Open the runs that the manifest names. If one is lost, the index is built anew from the log, which holds all that the index knows:
+ * slow, and complete.
  */
 int
 store_load_runs(varve_store *store, struct manifest_state *state, varve_error *err)
 {
+    varve_error failure = {.code = VARVE_OK};
     int rc = open_index(store, err);
 
-    for (size_t i = 0; i < state->run_count && rc == VARVE_OK; i++)
-        rc = index_add_run(store->index, &state->runs[i], err);
-    if (rc == VARVE_OK || rc == VARVE_E_NOMEM || rc == VARVE_E_VERSION || store->index == NULL)
+    for (size_t i = 0; i < state->run_count && rc == VARVE_OK; i++) {
+        rc = load_run(store, &state->runs[i], &failure);
+        if (rc < 0 && err != NULL)
+            *err = failure;
+    }
+    if (rc != VARVE_MISS)
         return rc;
     index_destroy(store->index);
     store->index = NULL;
-    COUNT(&store->counters, recovered_runs_lost, state->run_count);
     state->run_count = 0;
     for (size_t i = 0; i < state->segment_count; i++)
         state->segments[i].indexed = 0;

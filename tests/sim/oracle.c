@@ -266,11 +266,3 @@ oracle_observe(struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
         state_set(oracle, ns, page, AFTER_KILL, PRESENT);
     return true;
 }
-
-bool
-oracle_listed(struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
-{
-    if (present && oracle->failing)
-        return true;
-    return oracle_observe(oracle, ns, page, present);
-}

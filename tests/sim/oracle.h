@@ -41,7 +41,6 @@ struct oracle {
     uint32_t pages;  /* in the universe; page = chain * chain_pages + depth */
     uint8_t *states; /* namespace * pages + page */
     bool lenient;    /* the device lied: any page may be there or not, but never a wrong byte */
-    bool failing;    /* writes may fail: see oracle_listed() */
     bool in_doubt;   /* calls that failed in this life may yet have an effect in the next */
 };
 
@@ -73,10 +72,5 @@ void oracle_crash(struct oracle *oracle, enum sim_crash_mode mode);
 bool oracle_may_be(const struct oracle *oracle, uint32_t ns, uint32_t page, bool present);
 /* The page was seen to be there, or not: false when that must not be. From now on it is so. */
 bool oracle_observe(struct oracle *oracle, uint32_t ns, uint32_t page, bool present);
-/*
- * The same for answers from the index alone: where writes may fail, it may list pages whose bytes never came to the disk,
- * each a miss when it is read.
- */
-bool oracle_listed(struct oracle *oracle, uint32_t ns, uint32_t page, bool present);
 
 #endif

@@ -12,6 +12,7 @@
 #include "oracle.h"
 #include "sim_disk.h"
 #include "sim_events.h"
+#include "sim_trouble.h"
 #include "store/store.h"
 
 #define SIM_NAMESPACES_MAX 4
@@ -68,18 +69,6 @@ enum sim_trouble {
     SIM_TROUBLE_NONE,
     SIM_TROUBLE_RANDOM, /* failing and lying devices, failing allocations, rotten bits */
     SIM_TROUBLE_NTH,    /* the nth operation of a kind fails, in the whole run; no crashes */
-};
-
-enum sim_trouble_kind {
-    SIM_TROUBLE_ERRORS,     /* operations fail, once or a few times */
-    SIM_TROUBLE_STICKY,     /* and never work again, in this life */
-    SIM_TROUBLE_MEMORY,     /* allocations */
-    SIM_TROUBLE_FULL,       /* the file system has little room, for a while */
-    SIM_TROUBLE_LOST_SYNC,  /* these are lies: the store may lose pages */
-    SIM_TROUBLE_LOST_WRITE, /**/
-    SIM_TROUBLE_MISDIRECT,  /**/
-    SIM_TROUBLE_FLIP,       /**/
-    SIM_TROUBLE_KINDS,
 };
 
 /* What a shrunk run goes without. */

@@ -80,7 +80,8 @@ enum sim_need {
     EVENT(GET_CORRUPT, "pages that failed their checksum", "get_corrupt", SIM_NEED_FAULTS)                             \
     EVENT(BLOCKS_CORRUPT, "index blocks that failed theirs", "index_blocks_corrupt", SIM_NEED_FAULTS)                  \
     EVENT(BLOCK_ERRORS, "index blocks that could not be read", "index_read_errors", SIM_NEED_FAULTS)                   \
-    EVENT(RUNS_LOST, "index runs rebuilt from the log", "recovered_runs_lost", SIM_NEED_FAULTS)
+    EVENT(RUNS_LOST, "damaged index runs, rebuilt from the log", "recovered_runs_lost", SIM_NEED_FAULTS)               \
+    EVENT(RUNS_UNREAD, "index runs that could not be read, rebuilt", "recovered_runs_unread", SIM_NEED_NONE)
 
 enum sim_event {
 #define EVENT(name, help, stat, need) SIM_EVENT_##name,

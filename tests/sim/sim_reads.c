@@ -194,7 +194,7 @@ sim_probe(struct sim *sim)
     if (found > (int64_t)pick.count)
         sim_fail("varve_probe found %" PRId64 " of %zu", found, pick.count);
     for (int64_t i = 0; i < found; i++) {
-        if (!oracle_listed(sim->oracle, pick.ns, pick.pages[i], true))
+        if (!oracle_observe(sim->oracle, pick.ns, pick.pages[i], true))
             sim_fail("varve_probe: page %" PRIu32 " is there, but must not be", pick.pages[i]);
     }
     if (found >= 0 && found < (int64_t)pick.count && !sim_excused(sim) &&
@@ -218,7 +218,7 @@ sim_ask(struct sim *sim, uint32_t ns, const uint32_t *pages, const varve_id *ids
     for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
         if (exists[i] > 1)
             sim_fail("varve_exists_batch: answer %u", exists[i]);
-        if ((exists[i] == 1 || !sim_excused(sim)) && !oracle_listed(sim->oracle, ns, pages[i], exists[i] == 1))
+        if ((exists[i] == 1 || !sim_excused(sim)) && !oracle_observe(sim->oracle, ns, pages[i], exists[i] == 1))
             sim_fail("varve_exists_batch: page %" PRIu32 " in namespace %" PRIu32 " is%s there", pages[i], ns,
                      exists[i] == 1 ? "" : " not");
     }

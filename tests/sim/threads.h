@@ -3,7 +3,8 @@
  * threads.h - one simulated run with several clients inside the store at once: real threads that a seeded scheduler (sim_sched.h) interleaves, with
  * the store's own background thread or without, on the simulated disk, with crashes while calls are in flight. Part by part:
  * threads_config.c draws the kind of run, threads_env.c makes every env call a preemption point, threads_model.c says what must be true
- * of answers that overlap, threads_calls.c makes the calls, threads_life.c opens, crashes, closes and looks at the whole store.
+ * of answers that overlap, threads_calls.c makes the calls, threads_faults.c lets operations fail in the middle of them, threads_life.c opens,
+ * crashes, closes and looks at the whole store.
  */
 #ifndef VARVE_SIM_THREADS_H
 #define VARVE_SIM_THREADS_H
@@ -11,6 +12,7 @@
 #include "oracle.h"
 #include "sim_disk.h"
 #include "sim_sched.h"
+#include "sim_trouble.h"
 
 #define THREADS_CLIENTS_MAX    8
 #define THREADS_NAMESPACES_MAX 3
@@ -54,6 +56,9 @@ struct threads_config {
     uint32_t crash_per_mille;  /* of lives */
     uint32_t power_per_mille;  /* of crashes */
     uint64_t crash_span;
+    uint32_t fault_per_mille; /* of calls before which something begins to go wrong */
+    uint32_t fault_kinds;     /* of enum sim_trouble_kind, a bit each; 0: none */
+    bool failing_syncs;       /* only syncs fail */
     uint64_t capacity;
     bool unaligned;
 };
@@ -63,11 +68,13 @@ struct threads_plan {
     uint64_t seed;
     uint64_t calls;
     uint32_t clients; /* 0: drawn */
+    bool faults;      /* operations fail, allocations too; no device lies */
     bool trace;
 };
 
 struct threads_totals {
     uint64_t calls, lives, crashes, steps, pages_put, pages_read, recovered, torn, drops, flushes, merges, no_space;
+    uint64_t faults_hit, opens_refused, read_only, calls_failed;
     uint64_t digest; /* of all that happened: equal runs have equal ones */
 };
 
@@ -93,10 +100,18 @@ struct run {
     struct threads_client clients[THREADS_CLIENTS_MAX];
     uint64_t calls_left; /* of this life, for all clients */
     uint64_t segment_unlinks;
+    bool faulty; /* operations may fail in this life: no answer is also an answer, and a miss may be one */
     struct threads_totals *totals;
 };
 
-void threads_config_draw(struct threads_config *config, uint64_t seed);
+void threads_config_draw(struct threads_config *config, const struct threads_plan *plan);
+
+/* What may go wrong in this life; and before a call. */
+void threads_faults_of_life(struct run *run, bool last);
+void threads_faults_of_call(struct threads_client *client);
+
+/* A failure of the store that needs no other explanation: the world has stopped, or operations fail. */
+bool threads_excused(const struct run *run);
 
 /* Env calls of the disk are preemption points from now on. One run at a time. */
 void threads_env_attach(struct run *run);
@@ -117,7 +132,7 @@ void threads_verify(struct threads_client *client);
 
 /* A failure that nothing explains ends the run. */
 void threads_expect(struct run *run, int64_t rc, const char *call, const varve_error *err);
-/* Without need the store drops only what nobody can ask for any more. */
+/* Without need, or a full file system, the store drops only what nobody can ask for any more. */
 bool threads_space_short(const struct run *run);
 /* Segments dropped so far; *dropping (may be NULL): one is on its way. */
 uint64_t threads_drops(struct run *run, bool *dropping);

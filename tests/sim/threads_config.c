@@ -118,9 +118,30 @@ make_hot(struct threads_config *config, struct sim_rng *rng)
     config->crash_span = PICK(rng, 20, 60);
 }
 
-void
-threads_config_draw(struct threads_config *config, uint64_t seed)
+/* From a stream of its own: the same seed without faults is the same run. */
+static void
+draw_faults(struct threads_config *config, uint64_t seed)
 {
+    const uint32_t honest = (1u << SIM_TROUBLE_LIES) - 1;
+    struct sim_rng rng = sim_rng_make(seed, 10);
+
+    config->fault_per_mille = (uint32_t)PICK(&rng, 10, 30, 100);
+    config->fault_kinds = (uint32_t)sim_rng_next(&rng) & honest;
+    if (config->fault_kinds == 0)
+        config->fault_kinds = honest;
+    /* What a sync promised shows only when the power fails soon after. */
+    config->failing_syncs = sim_rng_chance(&rng, 300);
+    if (config->failing_syncs) {
+        config->fault_per_mille = 100;
+        config->crash_per_mille = config->power_per_mille = 1000;
+        config->crash_span = PICK(&rng, 50, 300);
+    }
+}
+
+void
+threads_config_draw(struct threads_config *config, const struct threads_plan *plan)
+{
+    uint64_t seed = plan->seed;
     struct sim_rng rng = sim_rng_make(seed, 7);
 
     *config = (struct threads_config){.option_count = 0};
@@ -136,6 +157,8 @@ threads_config_draw(struct threads_config *config, uint64_t seed)
     config->crash_span = PICK(&rng, 50, 300, 1500);
     if (sim_rng_chance(&rng, 300))
         make_hot(config, &rng);
+    if (plan->faults)
+        draw_faults(config, seed);
     set(config, "capacity", config->capacity);
     set(config, "segment_bytes", PICK(&rng, 64 * KIB, 128 * KIB, 256 * KIB));
     set(config, "background", sim_rng_chance(&rng, 750));

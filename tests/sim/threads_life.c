@@ -17,16 +17,23 @@ threads_expect(struct run *run, int64_t rc, const char *call, const varve_error 
     if (rc >= 0)
         return;
     sim_log("%s   %s: %" PRId64 " %s", sched_name(), call, rc, err->message);
-    if (!run->disk->stopped)
+    if (!threads_excused(run))
         sim_fail("%s: %s", call, err->message);
+    run->totals->calls_failed += !run->disk->stopped;
     if (err->code != rc || err->message[0] == '\0')
         sim_fail("%s: %" PRId64 ", but the error says %d \"%s\"", call, rc, err->code, err->message);
 }
 
 bool
+threads_excused(const struct run *run)
+{
+    return run->disk->stopped || run->faulty;
+}
+
+bool
 threads_space_short(const struct run *run)
 {
-    return run->disk->used_max > run->config.capacity / 2;
+    return run->disk->used_max > run->config.capacity / 2 || run->config.fault_kinds != 0;
 }
 
 static void
@@ -74,7 +81,7 @@ options_make(const struct run *run)
     return options;
 }
 
-/* False: the world stopped. */
+/* False: the world stopped, or a fault kept the store shut. */
 static bool
 life_open(struct run *run)
 {
@@ -89,6 +96,10 @@ life_open(struct run *run)
     if (rc < 0)
         run->store = NULL;
     threads_expect(run, rc, "store_open", &err);
+    if (rc < 0) {
+        run->totals->opens_refused += !run->disk->stopped;
+        require_no_leaks(run, "store_open failed");
+    }
     return rc == VARVE_OK;
 }
 
@@ -169,6 +180,7 @@ one_call(struct threads_client *client)
     at = sim_rng_below(&client->rng, total);
     while (at >= run->config.weights[call])
         at -= run->config.weights[call++];
+    threads_faults_of_call(client);
     calls[call](client);
     sched_note("between calls");
     sim_disk_advance(run->disk, sim_rng_log(&client->rng, 100000000));
@@ -243,6 +255,8 @@ count_work(struct run *run)
     run->totals->drops += stat_of(run, "segments_dropped");
     run->totals->recovered += stat_of(run, "recovered_pages");
     run->totals->torn += stat_of(run, "recovered_torn_pages");
+    if (stat_of(run, "recovered_runs_lost") > 0) /* rebuilt, but it should not have been needed */
+        sim_fail("%" PRIu64 " runs were lost", stat_of(run, "recovered_runs_lost"));
     if (stat_of(run, "get_corrupt") > 0) /* a miss to its caller, but no device lied: it should not have been found */
         sim_fail("%" PRIu64 " pages failed their checksum", stat_of(run, "get_corrupt"));
 }
@@ -297,6 +311,7 @@ life_run(struct run *run, uint64_t calls, bool first, bool last)
     run->calls_left = calls;
     sim_log("life %" PRIu64, run->totals->lives);
     memset(run->namespaces, 0, sizeof(run->namespaces));
+    threads_faults_of_life(run, last);
     if (crash && early)
         sim_disk_crash_after(run->disk, after);
     /* The first life has nothing to look at: there the clients make the namespaces, all at once. */
@@ -306,6 +321,7 @@ life_run(struct run *run, uint64_t calls, bool first, bool last)
         if (crash && !early)
             sim_disk_crash_after(run->disk, after);
         run_clients(run);
+        run->totals->read_only += !run->disk->stopped && stat_of(run, "read_only") != 0;
         if (!run->disk->stopped)
             look_at_all(run);
         if (!run->disk->stopped && !(crash && sim_rng_chance(&run->rng, 500)))
@@ -321,7 +337,7 @@ threads_run(const struct threads_plan *plan, struct threads_totals *totals)
 {
     struct run run = {.plan = *plan, .totals = totals, .rng = sim_rng_make(plan->seed, 9)};
 
-    threads_config_draw(&run.config, plan->seed);
+    threads_config_draw(&run.config, plan);
     if (plan->clients > 0)
         run.config.clients = plan->clients;
     run.disk = sim_disk_create(&run.config.disk);
@@ -334,6 +350,7 @@ threads_run(const struct threads_plan *plan, struct threads_totals *totals)
     for (uint64_t done = 0; done < plan->calls; done += run.config.calls_per_life)
         life_run(&run, run.config.calls_per_life, done == 0, false);
     life_run(&run, 0, false, true);
+    totals->faults_hit += run.disk->faults_hit;
     totals->steps += sched_steps();
     totals->digest = sim_mix(totals->digest ^ sched_digest()) ^ sim_disk_digest(run.disk);
     sched_end();

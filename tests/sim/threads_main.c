@@ -22,10 +22,13 @@ struct arguments {
 };
 
 static const char usage[] =
-    "usage: sim_threads [--seed=N | --seeds=A..B | --file=SEEDS] [--clients=N] [--ops=M] [--twice] [--verbose]\n"
+    "usage: sim_threads [--seed=N | --seeds=A..B | --file=SEEDS] [--faults] [--clients=N] [--ops=M] [--twice] "
+    "[--verbose]\n"
     "  --seed=N      one run\n"
     "  --seeds=A..B  one run for each seed from A to B\n"
-    "  --file=SEEDS  the runs named in the file, a line each: SEED OPS, then # and why\n"
+    "  --file=SEEDS  the runs named in the file, a line each: SEED OPS [faults], then # and why\n"
+    "  --faults      operations and allocations fail in the middle of calls; what was acknowledged is there "
+    "afterwards\n"
     "  --clients=N   threads that call the store (default: drawn from the seed, 2 to 6)\n"
     "  --ops=M       calls a run, of all clients together (default 100)\n"
     "  --twice       every run two times: both must do the same\n"
@@ -44,7 +47,7 @@ on_abort(int signal_number)
 }
 
 static void
-run_one(const struct arguments *args, uint64_t seed, uint64_t calls, struct threads_totals *totals)
+run_one(const struct arguments *args, uint64_t seed, uint64_t calls, bool faults, struct threads_totals *totals)
 {
     struct threads_plan plan = args->plan;
     uint64_t before = totals->digest, first;
@@ -52,11 +55,12 @@ run_one(const struct arguments *args, uint64_t seed, uint64_t calls, struct thre
 
     plan.seed = seed;
     plan.calls = calls;
+    plan.faults = faults;
     plan.trace = args->verbose;
     if (plan.clients > 0)
         (void)snprintf(clients, sizeof(clients), " --clients=%" PRIu32, plan.clients);
-    (void)snprintf(repro, sizeof(repro), "build/tests/sim/sim_threads --seed=%#" PRIx64 " --ops=%" PRIu64 "%s", seed,
-                   calls, clients);
+    (void)snprintf(repro, sizeof(repro), "build/tests/sim/sim_threads --seed=%#" PRIx64 " --ops=%" PRIu64 "%s%s", seed,
+                   calls, plan.faults ? " --faults" : "", clients);
     sim_log_begin(repro);
     sim_watchdog(SECONDS_A_RUN);
     threads_run(&plan, totals);
@@ -83,6 +87,7 @@ run_file(const struct arguments *args, struct threads_totals *totals)
     }
     while (runs >= 0 && fgets(line, sizeof(line), file) != NULL) {
         uint64_t seed, calls;
+        bool faults;
         char *rest;
 
         line[strcspn(line, "#\n")] = '\0';
@@ -90,11 +95,14 @@ run_file(const struct arguments *args, struct threads_totals *totals)
             continue;
         seed = strtoull(line, &rest, 0);
         calls = strtoull(rest, &rest, 0);
+        rest += strspn(rest, " \t");
+        faults = strncmp(rest, "faults", 6) == 0;
+        rest += faults ? 6 : 0;
         if (calls == 0 || rest[strspn(rest, " \t")] != '\0') {
-            (void)fprintf(stderr, "%s: a line is not SEED OPS: %s\n", args->file, line);
+            (void)fprintf(stderr, "%s: a line is not SEED OPS [faults]: %s\n", args->file, line);
             runs = -1;
         } else {
-            run_one(args, seed, calls, totals);
+            run_one(args, seed, calls, faults, totals);
             runs++;
         }
     }
@@ -105,11 +113,15 @@ run_file(const struct arguments *args, struct threads_totals *totals)
 static bool
 parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'r'},
-        {"file", required_argument, NULL, 'f'},    {"ops", required_argument, NULL, 'o'},
-        {"clients", required_argument, NULL, 'c'}, {"twice", no_argument, NULL, 't'},
-        {"verbose", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+                                            {"seeds", required_argument, NULL, 'r'},
+                                            {"file", required_argument, NULL, 'f'},
+                                            {"ops", required_argument, NULL, 'o'},
+                                            {"clients", required_argument, NULL, 'c'},
+                                            {"twice", no_argument, NULL, 't'},
+                                            {"verbose", no_argument, NULL, 'v'},
+                                            {"faults", no_argument, NULL, 'e'},
+                                            {NULL, 0, NULL, 0}};
     char *rest = NULL;
     int option;
 
@@ -132,6 +144,9 @@ parse(int argc, char **argv, struct arguments *args)
             break;
         case 'c':
             args->plan.clients = (uint32_t)strtoull(optarg, &rest, 0);
+            break;
+        case 'e':
+            args->plan.faults = true;
             break;
         case 't':
             args->twice = true;
@@ -165,11 +180,15 @@ main(int argc, char **argv)
     if (args.file != NULL)
         runs = run_file(&args, &totals);
     for (uint64_t seed = args.first; args.file == NULL && seed <= args.last; seed++) {
-        run_one(&args, seed, args.plan.calls, &totals);
+        run_one(&args, seed, args.plan.calls, args.plan.faults, &totals);
         runs++;
     }
     if (runs < 0)
         return 2;
+    if (args.plan.faults)
+        printf("faults hit %" PRIu64 ", calls failed %" PRIu64 ", opens refused %" PRIu64 ", lives read-only %" PRIu64
+               "\n",
+               totals.faults_hit, totals.calls_failed, totals.opens_refused, totals.read_only);
     printf("%" PRId64 " runs: %" PRIu64 " calls, %" PRIu64 " lives, %" PRIu64 " crashes, %" PRIu64
            " steps; pages put %" PRIu64 ", not for want of space %" PRIu64 ", read %" PRIu64 ", recovered %" PRIu64
            ", torn %" PRIu64 "; segments dropped %" PRIu64 ", flushes %" PRIu64 ", merges %" PRIu64

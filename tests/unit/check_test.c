@@ -120,7 +120,7 @@ test_headers(void **state)
         uint64_t extents;
     } cases[] = {
         {"magic", 0, 4, 1, 1, "4 pages of the index are not in the log", 2},
-        {"version", 4, 2, FORMAT_VERSION + 1, 1, "4 pages of the index are not in the log", 2},
+        {"version", 4, 2, FORMAT_VERSION + 1, 2, "has an extent of a newer version", 1},
         {"size of the pages", 80, 4, LIFE_PAGE_BYTES - 1, 4, "index and header differ about a page", 3},
         {"checksum of a page", 128 + 4 * 32, 8, 1, 1, "offset 29184: index and header differ about a page", 3},
         {"id of a page", 128, 1, 77, 1, "1 pages of the index are not in the log", 3},
@@ -138,6 +138,24 @@ test_headers(void **state)
         expect(&report, cases[i].problems, cases[i].text);
         assert_int_equal(report.extents, cases[i].extents);
     }
+}
+
+/* A sealed segment that was cut: what is left of it is verified, and the rest is missed. */
+static void
+test_cut_segment(void **state)
+{
+    varve_check_report report;
+    char name[FORMAT_NAME_MAX];
+
+    (void)state;
+    life_must_close();
+    segment_name(name);
+    store_file_cut(life.disk, name, life_extent_offset(3) + 100);
+    life_must_open();
+    report = check(VARVE_CHECK_DEEP);
+    expect(&report, 2, "shorter than the");
+    expect(&report, 2, "4 pages of the index are not in the log");
+    assert_int_equal(report.pages_verified, 2 * LIFE_PAGES);
 }
 
 /* A file that the manifest does not name, and more bytes than were accounted for. */
@@ -179,6 +197,7 @@ test_device_fails(void **state)
     } cases[] = {
         {SIM_OP_LIST, NULL, "the directory could not be listed"},
         {SIM_OP_READ, "*.seg", "12 pages of the index are not in the log"},
+        {SIM_OP_READ, "*.seg", "could not be read to its end"},
         {SIM_OP_OPEN, "*.seg", "12 pages of the index are not in the log"},
         {SIM_OP_READ, "*.run", "the index could not be read to its end"},
     };
@@ -254,6 +273,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sound, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_damaged_page, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_headers, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_cut_segment, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_files, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_device_fails, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_out_of_memory, life_setup, life_teardown),

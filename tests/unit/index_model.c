@@ -97,7 +97,7 @@ commit(void *arg, const struct index_edit *edit, varve_error *err)
     struct model *model = arg;
 
     if (atomic_load(&model->commit_fails))
-        return error_set(err, VARVE_E_IO, "the commit was made to fail");
+        return error_set(err, VARVE_E_NOMEM, "the commit was made to fail"); /* so it was not written */
     for (size_t i = 0; i < edit->removed_count; i++) {
         size_t at = 0;
 

@@ -335,7 +335,7 @@ test_failures(void **state)
         long at_least; /* operations of this kind */
     } kinds[] = {
         {FAIL_ALLOC, VARVE_E_NOMEM, 12}, {FAIL_WRITE, VARVE_E_IO, 4},    {FAIL_SYNC, VARVE_E_IO, 2},
-        {FAIL_COMMIT, VARVE_E_IO, 1},    {FAIL_SPACE, VARVE_E_NOSPC, 1},
+        {FAIL_COMMIT, VARVE_E_NOMEM, 1}, {FAIL_SPACE, VARVE_E_NOSPC, 1},
     };
 
     (void)state;

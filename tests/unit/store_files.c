@@ -19,6 +19,7 @@ store_file_patch(struct sim_disk *disk, const char *name, uint64_t at, const voi
 
     memcpy(copy, data, size);
     assert_int_equal(sim_test_transfer(file, ENV_OP_WRITE, copy, size, at), size);
+    assert_int_equal(sim_disk_env(disk)->ops->sync(file), 0);
     sim_disk_env(disk)->ops->close(file);
     test_free(copy);
 }

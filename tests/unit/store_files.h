@@ -13,7 +13,7 @@
 
 /* A file's bytes, replaced or made. */
 void store_file_write(struct sim_disk *disk, const char *name, const void *data, size_t size);
-/* A part of a file overwritten. */
+/* A part of a file overwritten, durably. */
 void store_file_patch(struct sim_disk *disk, const char *name, uint64_t at, const void *data, size_t size);
 void store_file_cut(struct sim_disk *disk, const char *name, uint64_t size);
 bool store_file_exists(struct sim_disk *disk, const char *name);

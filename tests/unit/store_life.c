@@ -18,8 +18,10 @@ struct store_life life;
 int
 life_open(void)
 {
-    static const char *const settings[][2] = {
-        {"capacity", "64M"}, {"segment_bytes", "2M"}, {"memtable_bytes", "256K"}, {"background", "off"}};
+    const char *const settings[][2] = {{"capacity", life.capacity == NULL ? "64M" : life.capacity},
+                                       {"segment_bytes", "2M"},
+                                       {"memtable_bytes", "256K"},
+                                       {"background", "off"}};
     varve_options *options = varve_options_create();
     int rc;
 
@@ -125,6 +127,21 @@ life_pages_right(void)
     return right;
 }
 
+uint32_t
+life_listed(uint32_t chain, uint32_t count)
+{
+    static varve_id ids[LIFE_BATCH_MAX];
+    static uint8_t exists[LIFE_BATCH_MAX];
+    uint32_t listed = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        ids[i] = life_page_id(chain, i);
+    assert_int_equal(varve_exists_batch(life.store, life.ns, ids, count, exists, &life.err), VARVE_OK);
+    for (uint32_t i = 0; i < count; i++)
+        listed += exists[i];
+    return listed;
+}
+
 uint64_t
 life_stat(const char *name)
 {
@@ -165,6 +182,7 @@ life_teardown(void **state)
     (void)state;
     if (life.store != NULL)
         life_kill();
+    life.capacity = NULL;
     store_disk_destroy(life.disk);
     return 0;
 }

@@ -20,8 +20,9 @@
 
 struct store_life {
     struct sim_disk *disk;
-    varve_store *store;  /* NULL: it could not be opened */
-    varve_namespace *ns; /* "n" */
+    varve_store *store;   /* NULL: it could not be opened */
+    varve_namespace *ns;  /* "n" */
+    const char *capacity; /* of opens; NULL: 64M */
     varve_error err;
     const char *options[4][2]; /* name and value: set at the next open, in place of the usual ones; NULL: none */
 };
@@ -48,6 +49,8 @@ uint32_t life_put(uint32_t chain, uint32_t count, uint32_t page_bytes);
 uint32_t life_get(uint32_t chain, uint32_t count, uint32_t page_bytes);
 /* Of the LIFE_ALL pages. */
 uint32_t life_pages_right(void);
+/* How many of these the store says it has, without reading them. */
+uint32_t life_listed(uint32_t chain, uint32_t count);
 varve_id life_page_id(uint32_t chain, uint32_t index);
 uint64_t life_stat(const char *name);
 
