@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reclaim/judge.h"
 
-#define SLOTS (2 * JUDGE_PAGES) /* of a table: a power of two */
+#define SLOTS 8192u /* of a table: a power of two, twice JUDGE_PAGES */
 #define NONE  UINT16_MAX
 
 #define WINDOW_MIN   10000u /* pages asked for */
