@@ -8,6 +8,9 @@
 #define BUDGET_PERCENT 15u /* of the bytes of new pages: an amplification of 1.15 */
 #define BUDGET_PART    50u /* it holds at most this part of the space, so that no quiet time pays for a burst of copies */
 
+#define DYING_PART                                                                                                     \
+    256u /* this part of the live set dies where no victim is cheap: else all segments were swept for each one */
+
 #define PREPARE_SEGMENTS 128u /* in a store of fewer, one that waits empty would cost more hits than it saves time */
 
 static int64_t
@@ -87,7 +90,7 @@ reclaim_pick(struct reclaim *reclaim, bool (*may)(const void *owner))
             return victim;
         if (heat->horizon == heat->swept_horizon) {
             live = heat->live_bytes;
-            heat_shrink(heat, reclaim->segment_bytes / 2);
+            heat_shrink(heat, reclaim->segment_bytes / 2 + live / DYING_PART);
             if (heat->live_bytes == live) /* all is pinned, or was used just now */
                 return victim;
         }
