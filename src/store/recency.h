@@ -45,6 +45,7 @@ struct touches {
     size_t count;        /* pages of the call */
     uint64_t base;       /* the page at index i gets base - i; 0: not settled */
     bool unless_recent;  /* do nothing when the chain was stamped lately */
+    bool expires;        /* pages have a time to live: ancestors that are dead stay so */
     bool skipped;        /* so it was */
     bool has_first;      /* first, first_index: the page nearest to the root */
     int64_t first_index; /* -1: the parent of the call's first page */
@@ -59,7 +60,7 @@ int recency_init(varve_store *store, varve_error *err);
 void recency_deinit(varve_store *store);
 
 /* `view` must stay acquired until touches_end(). */
-void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count);
+void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires);
 /* The page at `index` of the call was found; in ascending order. */
 void touches_add(struct touches *touches, const struct location *location, int64_t index);
 /* The value of the call's pages: new ones at index i get value - i. Stamps what was added so far. */
@@ -74,6 +75,8 @@ void recency_expect(varve_store *store, uint64_t segment);
  * memory, and there are more. Reads the index; one thread at a time.
  */
 bool recency_load(varve_store *store);
+/* The same, by any thread: VARVE_OK, or VARVE_E_NOMEM. Takes reclaim_lock. */
+int recency_complete(varve_store *store, varve_error *err);
 /* A segment of `bytes` for new pages was made: the share of live pages follows what reclaim copied meanwhile. */
 void recency_note_segment(varve_store *store, uint64_t bytes);
 void recency_gauges(varve_store *store, struct gauges *out);
@@ -85,6 +88,15 @@ void recency_segment_end(varve_store *store, struct segment *segment);
 void recency_add(varve_store *store, const struct entry *entry, uint64_t value);
 /* The value of the page at a key; 0: dead, or not known; UINT64_MAX: pinned. */
 uint64_t recency_value(varve_store *store, struct index_view *view, const struct key *key);
+/* Whether the page at a location is live; one without bytes is. */
+bool recency_is_live(varve_store *store, const struct location *location);
+/* The parent of the page at *key, which becomes the parent's. false: none is known. */
+bool recency_step_up(struct index_view *view, struct key *key);
+
+/* An entry of one page, which was copied from a place of another segment, is about to be found: it is as recent as the original, and as pinned. */
+void recency_copy(varve_store *store, const struct entry *page, uint64_t segment, uint64_t place);
+/* A page that was found at a location has another copy, which goes: if that one is pinned, it is this one now. */
+void recency_pass_pin(varve_store *store, uint64_t segment, uint64_t place, const struct location *to);
 /* One page was removed, or is not worth keeping. */
 void recency_kill(varve_store *store, uint64_t segment, uint64_t place);
 

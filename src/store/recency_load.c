@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Recency of pages that were stored in an earlier life, when nobody remembers it: from the index, which knows what there is and who is whose parent. */
 #include "store/recency.h"
+
+#include "base/error.h"
 #include "store/store.h"
 
 #define DEPTH_MAX UINT64_C(1048576) /* told apart, of pages with no parent */
@@ -91,4 +93,15 @@ recency_load(varve_store *store)
     recency->missing = load_all(&loading) != VARVE_MISS;
     index_view_release(loading.view);
     return !recency->missing;
+}
+
+int
+recency_complete(varve_store *store, varve_error *err)
+{
+    bool complete;
+
+    mutex_lock(&store->reclaim_lock);
+    complete = recency_load(store);
+    mutex_unlock(&store->reclaim_lock);
+    return complete ? VARVE_OK : error_set(err, VARVE_E_NOMEM, "out of memory for when pages were used");
 }
