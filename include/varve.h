@@ -293,7 +293,7 @@ VARVE_API int64_t varve_remove_batch(varve_store *store, varve_namespace *ns, co
  * one in order, and with it the ancestors of ids[0] that are stored, so that what is pinned can be hit. Returns the number of pages of ids that are
  * pinned now (those that were before, included), at least 0, or a negative code. Counts as a use.
  *
- * All pins of the store together take at most `pin_bytes`, padding included: the pages that exceed it, and those after them, are not pinned. When the
+ * All pins of the store together take at most `pin_bytes`, padding included, when they are made: the pages that exceed it, and those after them, are not pinned. When the
  * ancestors alone exceed it, nothing is. A page of 0 bytes cannot be pinned, and ends the prefix. Pins take part of a quota.
  *
  * A pin lasts until varve_unpin(), the page's removal, or the clearing of its namespace; there is no count of how often a page was pinned. It may be

@@ -150,7 +150,11 @@ parse_value(const struct option_row *row, const char *text, uint64_t *out)
         return parse_enum(row->desc.type + strlen(enum_prefix), text, out);
     if (strcmp(row->desc.type, "size|x") == 0 && parse_times(text, out) == 0)
         return 0;
-    return parse_size(text, strcmp(row->desc.type, "int") != 0, out);
+    if (parse_size(text, strcmp(row->desc.type, "int") != 0, out) != 0)
+        return -1;
+    if (strcmp(row->desc.type, "size|x") == 0 && (*out & TIMES) != 0)
+        *out = TIMES - 1; /* out of range either way */
+    return 0;
 }
 
 static uint64_t *
@@ -283,6 +287,20 @@ varve_options_set(varve_options *options, const char *name, const char *value, v
     return VARVE_OK;
 }
 
+/* Without zeros at the end. As snprintf(). */
+static int
+print_times(uint64_t times, char *buf, size_t buf_size)
+{
+    uint64_t decimals = times % TIMES_UNIT;
+    int width = TIMES_DECIMALS;
+
+    if (decimals == 0)
+        return snprintf(buf, buf_size, "%" PRIu64 "x", times / TIMES_UNIT);
+    for (; decimals % 10 == 0; width--)
+        decimals /= 10;
+    return snprintf(buf, buf_size, "%" PRIu64 ".%0*" PRIu64 "x", times / TIMES_UNIT, width, decimals);
+}
+
 int
 varve_options_get(const varve_options *options, const char *name, char *buf, size_t buf_size)
 {
@@ -299,7 +317,7 @@ varve_options_get(const varve_options *options, const char *name, char *buf, siz
 
         length = snprintf(buf, buf_size, "%.*s", (int)word_length, word);
     } else if (strcmp(row->desc.type, "size|x") == 0 && (option_value(options, row) & TIMES) != 0) {
-        length = snprintf(buf, buf_size, "%.9gx", (double)(option_value(options, row) & ~TIMES) / TIMES_UNIT);
+        length = print_times(option_value(options, row) & ~TIMES, buf, buf_size);
     } else {
         length = snprintf(buf, buf_size, "%" PRIu64, option_value(options, row));
     }

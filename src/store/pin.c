@@ -101,6 +101,13 @@ pin_stretch(const struct pinning *pinning, const struct stretch *stretch, bool p
     return bytes;
 }
 
+/* Its pages are dead from then on, and must not be pinned: nobody could name them any more. recency.lock held. */
+static bool
+cleared(const struct pinning *pinning)
+{
+    return !namespace_live(pinning->store, pinning->ns_id);
+}
+
 /* Bytes of the ancestors of the page at `from` that are not pinned yet; pin them. */
 static uint64_t
 pin_ancestors(struct pinning *pinning, const struct key *from, bool pin)
@@ -115,7 +122,7 @@ pin_ancestors(struct pinning *pinning, const struct key *from, bool pin)
         if (!index_find_key(pinning->view, &key, &entry))
             break;
         mutex_lock(&recency->lock);
-        if (stretch_of(pinning, &entry, key.depth, &stretch))
+        if (!cleared(pinning) && stretch_of(pinning, &entry, key.depth, &stretch))
             bytes += pin_stretch(pinning, &stretch, pin);
         mutex_unlock(&recency->lock);
         key = entry.key;
@@ -151,7 +158,7 @@ pin_page(struct pinning *pinning, const struct location *location)
     segment = log_heat(pinning->store->log, location->segment);
     if (segment != NULL)
         page = heat_find(segment, location->offset, 0);
-    if (segment != NULL && page < segment->count) {
+    if (segment != NULL && page < segment->count && !cleared(pinning)) {
         pinned = heat_value(recency->heat, segment, page) == UINT64_MAX;
         if (!pinned && recency->heat->pinned_bytes + heat_bytes(segment, page) <= pinning->budget) {
             heat_pin(recency->heat, segment, page);

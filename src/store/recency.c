@@ -91,6 +91,8 @@ recency_add(varve_store *store, const struct entry *entry, uint64_t value)
         end += entry_padded(entry, entry_size(entry, i));
     }
     mutex_lock(&recency->lock);
+    if (!namespace_live(store, entry->key.ns_id)) /* cleared meanwhile: whose pages are dead already */
+        value = 0;
     segment = log_heat(store->log, entry->segment);
     if (segment != NULL) /* else: dropped meanwhile, or short of memory */
         (void)heat_add(recency->heat, segment, entry->key.ns_id, places, entry->count, end, value);
@@ -127,17 +129,18 @@ recency_is_live(varve_store *store, const struct location *location)
 }
 
 void
-recency_copy(varve_store *store, const struct entry *entry, uint64_t number, uint64_t place)
+recency_move(varve_store *store, const struct entry *entry, uint64_t number, uint64_t place)
 {
     struct heat *heat = store->recency.heat;
     uint64_t value = 0, end = entry->offset + entry_padded(entry, entry_size(entry, 0));
     struct heat_segment *segment;
     uint32_t page;
 
-    mutex_lock(&store->recency.lock);
     segment = find_page(store, number, place, &page);
-    if (segment != NULL)
+    if (segment != NULL) {
         value = heat_value(heat, segment, page);
+        heat_kill(heat, segment, page);
+    }
     segment = log_heat(store->log, entry->segment);
     if (segment != NULL)
         (void)heat_add(heat, segment, entry->key.ns_id, &entry->offset, 1, end, 0);
@@ -146,7 +149,6 @@ recency_copy(varve_store *store, const struct entry *entry, uint64_t number, uin
         heat_pin(heat, segment, page);
     else if (segment != NULL && value > 0)
         heat_touch(heat, segment, page, value);
-    mutex_unlock(&store->recency.lock);
 }
 
 void
@@ -326,7 +328,8 @@ settle(struct touches *touches)
         touches->skipped = true;
         return;
     }
-    parent = recent_parent(touches);
+    /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
+    parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     if (parent != 0) {
         touches->base = parent + (uint64_t)touches->first_index;
         return;

@@ -93,8 +93,11 @@ bool recency_is_live(varve_store *store, const struct location *location);
 /* The parent of the page at *key, which becomes the parent's. false: none is known. */
 bool recency_step_up(struct index_view *view, struct key *key);
 
-/* An entry of one page, which was copied from a place of another segment, is about to be found: it is as recent as the original, and as pinned. */
-void recency_copy(varve_store *store, const struct entry *page, uint64_t segment, uint64_t place);
+/*
+ * An entry of one page is a copy of what is at a place of another segment: it is as recent as the original, and as pinned, and that is dead. recency.lock
+ * held, since the copy was inserted: so whoever finds it, and then asks whether it is live, is told what the original was.
+ */
+void recency_move(varve_store *store, const struct entry *page, uint64_t segment, uint64_t place);
 /* A page that was found at a location has another copy, which goes: if that one is pinned, it is this one now. */
 void recency_pass_pin(varve_store *store, uint64_t segment, uint64_t place, const struct location *to);
 /* One page was removed, or is not worth keeping. */

@@ -249,10 +249,7 @@ read_pages(struct move *move, varve_error *err)
     return VARVE_OK;
 }
 
-/*
- * Make a written copy findable, as recent as the page was, and let the old one die. Known before it is found, since in a namespace with a time to live what
- * is not known is not served.
- */
+/* Make a written copy findable, as recent as the page is now, and let the old one die: at once for whoever looks under recency.lock. */
 static int
 install(struct move *move, struct extent_write *extent, const struct survivor *first)
 {
@@ -261,18 +258,16 @@ install(struct move *move, struct extent_write *extent, const struct survivor *f
     struct entry entry = extent_write_entry(extent);
     int rc;
 
-    for (uint32_t i = 0; i < entry.count; i++) {
+    if (extent->rc < 0)
+        return extent_write_install(extent); /* which takes it back, with I/O */
+    mutex_lock(&store->recency.lock);
+    rc = extent_write_install(extent);
+    for (uint32_t i = 0; i < entry.count && rc == VARVE_OK; i++) {
         struct entry page = entry_slice(&entry, i, 1);
 
-        recency_copy(store, &page, survivors->victim->number, first[i].place);
+        recency_move(store, &page, survivors->victim->number, first[i].place);
     }
-    rc = extent_write_install(extent);
-    for (uint32_t i = 0; i < entry.count; i++) {
-        if (rc == VARVE_OK)
-            recency_kill(store, survivors->victim->number, first[i].place);
-        else
-            recency_kill(store, entry.segment, entry_page_offset(&entry, i));
-    }
+    mutex_unlock(&store->recency.lock);
     if (rc == VARVE_OK) {
         survivors->bytes += extent->header.extent_bytes;
         survivors->pages += entry.count;

@@ -159,6 +159,17 @@ test_expired_parent(void **state)
     assert_int_equal(exist(CHAIN), 0);
     assert_int_equal(varve_touch(life.store, life.ns, &page.id, 1, &life.err), 1);
     assert_int_equal(exist(CHAIN), 0);
+    /* Nor do uses of pages behind it, in the same extent. */
+    page.id = parent;
+    memset(data, (CHAIN * 7 + PAGES - 1) & 0xff, sizeof(data));
+    assert_int_equal(varve_put_batch(life.store, life.ns, NULL, &page, 1, 0, &life.err), VARVE_OK);
+    assert_int_equal(exist(CHAIN), 1);
+    pass(TTL_S / 2);
+    assert_int_equal(varve_touch(life.store, life.ns, &parent, 1, &life.err), 1);
+    assert_int_equal(exist(CHAIN), 1);
+    page.id = life_page_id(CHAIN, PAGES + 1);
+    assert_int_equal(varve_put_batch(life.store, life.ns, &parent, &page, 1, 0, &life.err), VARVE_OK);
+    assert_int_equal(exist(CHAIN), 1);
 }
 
 static void
@@ -366,6 +377,25 @@ test_write_budget(void **state)
     assert_true(life_stat("written_bytes") > life_stat("log_bytes_written"));
 }
 
+/* What is written beside the pages counts, too: here it is nearly all. */
+static void
+test_write_budget_counts_all(void **state)
+{
+    uint8_t byte = 1;
+    struct iovec iov = {&byte, 1};
+    uint64_t written = life_stat("written_bytes"), stored = 0;
+
+    (void)state;
+    set_budget("2400000"); /* 100,000 an hour */
+    for (varve_page page = {.status = VARVE_OK}; page.status == VARVE_OK; stored++) {
+        page = (varve_page){.id = life_page_id(CHAIN, (uint32_t)stored), .iov = &iov, .iov_count = 1};
+        assert_int_equal(varve_put_batch(life.store, life.ns, NULL, &page, 1, 0, &life.err), VARVE_OK);
+        assert_true(stored < 1000);
+    }
+    written = life_stat("written_bytes") - written;
+    assert_true(written >= 50000 && written <= 60000); /* half of it: single pages are all or nothing */
+}
+
 /* After a page that failed nothing is stored; a repeat is what its first is. */
 static void
 test_write_budget_failures(void **state)
@@ -397,9 +427,19 @@ main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, life_setup, life_teardown)
     static const struct CMUnitTest tests[] = {
-        TEST(test_time_to_live),       TEST(test_uses),       TEST(test_old_store),    TEST(test_expired_parent),
-        TEST(test_clear_keeps_limits), TEST(test_quota),      TEST(test_arguments),    TEST(test_pins_stay),
-        TEST(test_pin_budget),         TEST(test_pin_prefix), TEST(test_write_budget), TEST(test_write_budget_failures),
+        TEST(test_time_to_live),
+        TEST(test_uses),
+        TEST(test_old_store),
+        TEST(test_expired_parent),
+        TEST(test_clear_keeps_limits),
+        TEST(test_quota),
+        TEST(test_arguments),
+        TEST(test_pins_stay),
+        TEST(test_pin_budget),
+        TEST(test_pin_prefix),
+        TEST(test_write_budget),
+        TEST(test_write_budget_failures),
+        TEST(test_write_budget_counts_all),
     };
 
     return cmocka_run_group_tests_name("namespace limits", tests, NULL, NULL);
