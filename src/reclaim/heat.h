@@ -45,6 +45,7 @@ struct heat_group {
     uint32_t ns_id;
     uint64_t quota;   /* target for its live and pinned bytes together; UINT64_MAX: none */
     uint64_t horizon; /* its epochs before it are dead */
+    uint64_t marked;  /* heat_group_mark(), last */
     uint64_t live_bytes;
     uint64_t pinned_bytes;
     uint64_t bytes_at[HEAT_GROUP_EPOCHS]; /* live bytes by epoch */
@@ -154,6 +155,12 @@ int heat_group_create(struct heat *heat, uint32_t ns_id, uint64_t quota);
 void heat_group_destroy(struct heat *heat, uint32_t ns_id);
 /* NULL: none. */
 const struct heat_group *heat_group_find(const struct heat *heat, uint32_t ns_id);
+
+/*
+ * A clock value that begins an epoch: whatever was used so far, was before it. For pages of the namespace, which has a group, uses before the last mark are
+ * not recent. Each mark is an epoch that ends early: they come at the pace of AGES_A_TTL in a time to live.
+ */
+uint64_t heat_group_mark(struct heat *heat, uint32_t ns_id);
 
 /*
  * Time to live: pages of a namespace with a group that were last used before the epoch of `value` are dead. Pinned ones, and those of the present epoch, are not.

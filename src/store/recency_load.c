@@ -4,6 +4,8 @@
  * never younger than its parent, and roots are as old as their segments.
  */
 #include "store/recency.h"
+
+#include "base/error.h"
 #include "store/store.h"
 
 #define DEPTHS UINT64_C(16384) /* that are told apart below a root of unknown age */
@@ -118,4 +120,15 @@ recency_load(varve_store *store)
     recency->missing = load_all(&loading) != VARVE_MISS;
     index_view_release(loading.view);
     return !recency->missing;
+}
+
+int
+recency_complete(varve_store *store, varve_error *err)
+{
+    bool complete;
+
+    mutex_lock(&store->reclaim_lock);
+    complete = recency_load(store);
+    mutex_unlock(&store->reclaim_lock);
+    return complete ? VARVE_OK : error_set(err, VARVE_E_NOMEM, "out of memory for when pages were used");
 }
