@@ -76,9 +76,9 @@ stretch_of(const struct pinning *pinning, const struct entry *entry, uint32_t de
     stretch->first = heat_find(stretch->segment, entry->offset, 0);
     if (stretch->first == stretch->segment->count)
         return false;
-    if (count > stretch->segment->count - stretch->first)
-        count = stretch->segment->count - stretch->first;
-    stretch->end = stretch->first + count;
+    stretch->end = heat_namespace_end(pinning->store->recency.heat, stretch->segment, stretch->first);
+    if (count < stretch->end - stretch->first)
+        stretch->end = stretch->first + count;
     return true;
 }
 

@@ -251,8 +251,9 @@ stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t count, uint6
 
     if (segment == NULL || page >= segment->count)
         return; /* dropped since it was found, or not known */
-    if (count > segment->count - page)
-        count = segment->count - page;
+    /* Pages without bytes are counted among `count`, and heat does not have them: those behind the entry may be others'. */
+    if (count > heat_namespace_end(heat, segment, page) - page)
+        count = heat_namespace_end(heat, segment, page) - page;
     if (value > heat->clock)
         value = heat->clock; /* more ancestors than the depth of a page says: links are data from disk */
     if (revive)

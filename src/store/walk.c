@@ -138,8 +138,11 @@ static int
 forget_copy(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
 {
     struct manifest_item item = removal_item(location->segment, location->offset, id->bytes);
+    int rc = store_forget_pages(store, &item, 1, false, err);
 
-    return store_forget_pages(store, &item, 1, false, err);
+    if (rc == VARVE_OK && location->size > 0) /* a page without bytes lies where the next one does */
+        recency_kill(store, location->segment, location->offset);
+    return rc;
 }
 
 int

@@ -172,6 +172,24 @@ test_expired_parent(void **state)
     assert_int_equal(exist(CHAIN), 1);
 }
 
+/* A page without bytes lies where the next one does: its removal is not that one's death. */
+static void
+test_empty_page_removed(void **state)
+{
+    static uint8_t data[PAGE_BYTES];
+    struct iovec iov = {data, sizeof(data)};
+    varve_page pages[3];
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++)
+        pages[i] = (varve_page){.id = life_page_id(CHAIN, i), .iov = &iov, .iov_count = i != 1};
+    set_limits(0, TTL_S);
+    assert_int_equal(varve_put_batch(life.store, life.ns, NULL, pages, 3, 0, &life.err), VARVE_OK);
+    assert_int_equal(exist(CHAIN), 3);
+    assert_int_equal(varve_remove_batch(life.store, life.ns, &pages[1].id, 1, &life.err), 1);
+    assert_int_equal(exist(CHAIN), 2);
+}
+
 static void
 test_clear_keeps_limits(void **state)
 {
@@ -431,6 +449,7 @@ main(void)
         TEST(test_uses),
         TEST(test_old_store),
         TEST(test_expired_parent),
+        TEST(test_empty_page_removed),
         TEST(test_clear_keeps_limits),
         TEST(test_quota),
         TEST(test_arguments),
