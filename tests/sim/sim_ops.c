@@ -149,9 +149,12 @@ judge_put(struct sim *sim, const struct sim_pick *pick, const varve_page *pages,
     for (size_t i = 0; i < pick->count; i++) {
         if (pages[i].status == VARVE_OK) {
             oracle_put(sim->oracle, pick->ns, pick->pages[i], synced);
+            oracle_use(sim->oracle, pick->ns, pick->pages[i], sim->call_ns);
             stored++;
             SIM_COUNT(sim, SIM_EVENT_EMPTY_PAGES, pages[i].size == 0);
             SIM_COUNT(sim, SIM_EVENT_LARGEST_PAGES, pages[i].size == sim->store->page_bytes_max);
+        } else if (pages[i].status == VARVE_SKIPPED) {
+            sim_judge_skipped(sim, pick->ns, pick->pages[i]);
         } else if (!sim_excused(sim)) {
             sim_fail("put of page %" PRIu32 " (%" PRIu32 " bytes): status %d", pick->pages[i],
                      oracle_size(sim->oracle, pick->ns, pick->pages[i]), pages[i].status);
