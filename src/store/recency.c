@@ -241,26 +241,26 @@ value_of(varve_store *store, uint64_t number, uint64_t place, uint32_t skip)
     return heat_value(store->recency.heat, segment, page + skip);
 }
 
-/* `count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
+/* `page_count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
 static void
-stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t count, uint64_t value, bool revive)
+stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t page_count, uint64_t value, bool revive)
 {
     struct heat *heat = store->recency.heat;
     struct heat_segment *segment = log_heat(store->log, number);
-    uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
+    uint32_t first = segment == NULL ? 0 : heat_find(segment, place, 0);
 
-    if (segment == NULL || page >= segment->count)
+    if (segment == NULL || first >= segment->count)
         return; /* dropped since it was found, or not known */
-    /* Pages without bytes are counted among `count`, and heat does not have them: those behind the entry may be others'. */
-    if (count > heat_namespace_end(heat, segment, page) - page)
-        count = heat_namespace_end(heat, segment, page) - page;
+    /* Pages without bytes are counted among `page_count`, and heat does not have them: those behind the entry may be others'. */
+    if (page_count > heat_namespace_end(heat, segment, first) - first)
+        page_count = heat_namespace_end(heat, segment, first) - first;
     if (value > heat->clock)
         value = heat->clock; /* more ancestors than the depth of a page says: links are data from disk */
     if (revive)
-        heat_touch_run(heat, segment, page, count, value);
-    for (uint32_t i = 0; i < count && !revive; i++) {
-        if (heat_is_live(heat, segment, page + i))
-            heat_touch(heat, segment, page + i, value - i);
+        heat_touch_run(heat, segment, first, page_count, value);
+    for (uint32_t i = 0; i < page_count && !revive; i++) {
+        if (heat_is_live(heat, segment, first + i))
+            heat_touch(heat, segment, first + i, value - i);
     }
 }
 

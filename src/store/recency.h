@@ -115,10 +115,10 @@ bool recency_step_up(struct index_view *view, struct key *key);
  * An entry of one page is a copy of what is at a place of another segment: it is as recent as the original, and as pinned, and that is dead. recency.lock
  * held, since the copy was inserted: so whoever finds it, and then asks whether it is live, is told what the original was.
  */
-void recency_move(varve_store *store, const struct entry *page, uint64_t segment, uint64_t place);
+void recency_move(varve_store *store, const struct entry *entry, uint64_t number, uint64_t place);
 /* A page that was found at a location has another copy, which goes: if that one is pinned, it is this one now. */
-void recency_pass_pin(varve_store *store, uint64_t segment, uint64_t place, const struct location *to);
+void recency_pass_pin(varve_store *store, uint64_t number, uint64_t place, const struct location *to);
 /* One page was removed, or is not worth keeping. */
-void recency_kill(varve_store *store, uint64_t segment, uint64_t place);
+void recency_kill(varve_store *store, uint64_t number, uint64_t place);
 
 #endif
