@@ -65,7 +65,7 @@ typedef struct varve_iter varve_iter;           /* opaque */
 enum varve_status {
     VARVE_OK = 0,
     VARVE_MISS = 1,        /* page status, or end of iteration: no such page. Not an error.                     */
-    VARVE_SKIPPED = 2,     /* page status of a put: not stored, to stay within `write_budget`. Not an error.        */
+    VARVE_SKIPPED = 2,     /* page status of a put: not stored on purpose. Not an error.                              */
     VARVE_E_ARG = -1001,   /* a bad argument: fix the caller                                                     */
     VARVE_E_NOMEM = -1002, /* out of memory: retry later, or lower memtable_bytes and block_cache_bytes           */
     VARVE_E_IO = -1003,    /* the device failed; os_errno says how. The page was not stored, or not read           */
@@ -228,9 +228,10 @@ enum varve_put_flags {
  *
  * pages[i].status on return: VARVE_OK (stored, or was stored already), VARVE_E_ARG (page too large, bad iov), VARVE_E_NOSPC,
  * VARVE_E_IO, VARVE_E_READONLY, VARVE_E_NOMEM. An id that occurs twice in the batch is stored once.
- * With `write_budget`, VARVE_SKIPPED: not stored, on purpose. Of the new pages of a batch the first ones are stored, the fewer the less of the budget is left;
- * none where pages[0] is new and `parent` is given and not stored; and none after a page that failed. So, but for failing devices, no page is stored
- * without the one before it, and a batch is worth trying again later as a whole.
+ * VARVE_SKIPPED: not stored, on purpose. In a store that is full: pages that could not be hit, since `parent` is given and not stored, or their chain is longer than
+ * the store. With `write_budget`: of the new pages of a batch the first ones are stored, the fewer the less of the budget is left; none where pages[0] is
+ * new and `parent` is given and not stored; and none after a page that failed. So, but for failing devices, no page is stored without the one
+ * before it, and a batch is worth trying again later as a whole.
  *
  * Ownership: ids, iovecs and buffers stay the caller's and must not change until the call returns. Buffers whose address and
  *            length are multiples of varve_io_align() are written from directly; others are copied once.

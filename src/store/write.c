@@ -176,21 +176,51 @@ assign_place(struct put *put, struct index_view *view, const struct key *parent,
 }
 
 /*
- * With a write budget: new pages that it does not allow are left out, the last ones of the batch; and those that would be stored without the page before
- * them.
+ * How many of the batch's pages can be hit, in a full store: none whose parent is given and gone, and none further from the root than the store is large, which would
+ * push out what leads to them.
+ */
+static size_t
+within_reach(struct put *put)
+{
+    varve_store *store = put->store;
+    uint64_t depth = put->parent.branch != 0 ? put->parent.depth + UINT64_C(1) : 0;
+    uint64_t chain_bytes = depth * log_pad(put->pages[0].size, store->align_shift);
+    size_t count = 0;
+
+    if (!atomic_load_explicit(&store->recency.judging, memory_order_relaxed))
+        return put->count;
+    if (put->parent_gone)
+        return 0;
+    mutex_lock(&store->recency.lock);
+    while (count < put->count) {
+        chain_bytes += log_pad(put->pages[count].size, store->align_shift);
+        if (!reclaim_admits(&store->recency.reclaim, chain_bytes))
+            break;
+        count++;
+    }
+    mutex_unlock(&store->recency.lock);
+    return count;
+}
+
+/*
+ * Leave out, once the store is full, what could not be hit; with a write budget, new pages that it does not allow, the last ones of the batch, and those that would
+ * be stored without the page before them.
  */
 static void
 admit(struct put *put)
 {
-    size_t count = 0, admitted = 0, seen = 0;
+    bool budget = admission_day_bytes(put->store) != 0;
+    size_t reach = within_reach(put), count = 0, admitted = 0, seen = 0;
 
-    if (admission_day_bytes(put->store) == 0)
+    if (!budget && reach == put->count)
         return;
-    for (size_t i = 0; i < put->count && put->pages[i].status >= VARVE_OK; i++) {
+    for (size_t i = 0; i < reach && (!budget || put->pages[i].status >= VARVE_OK); i++) {
         if (put->pages[i].status == STATUS_PENDING)
             put->todo[count++] = &put->pages[i];
     }
-    if (!put->parent_gone)
+    if (!budget)
+        admitted = count;
+    else if (!put->parent_gone)
         admitted = admission_admit(put->store, put->todo, count);
     for (size_t i = 0; i < put->count; i++) {
         if (put->pages[i].status == STATUS_PENDING && seen++ >= admitted)

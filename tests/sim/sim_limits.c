@@ -123,7 +123,7 @@ sim_judge_skipped(struct sim *sim, uint32_t ns, uint32_t page)
     uint8_t exists;
 
     if (!sim->budget)
-        sim_fail("put of page %" PRIu32 ": skipped without a write budget", page);
+        sim_fail("put of page %" PRIu32 ": skipped without a reason", page);
     if (!sim_excused(sim) && !oracle_may_be(sim->oracle, ns, page, false))
         sim_fail("put of page %" PRIu32 ": skipped, though it is stored", page);
     if (varve_exists_batch(sim->store, sim->namespaces[ns], &id, 1, &exists, &err) == VARVE_OK && exists == 1 &&
@@ -145,7 +145,7 @@ sim_pin(struct sim *sim)
     if (pinned > (int64_t)pick.count)
         sim_fail("varve_pin pinned %" PRId64 " of %zu", pinned, pick.count);
     for (int64_t i = 0; i < pinned; i++) {
-        if (!oracle_listed(sim->oracle, pick.ns, pick.pages[i], true))
+        if (!oracle_observe(sim->oracle, pick.ns, pick.pages[i], true))
             sim_fail("varve_pin: page %" PRIu32 " is there, but must not be", pick.pages[i]);
         oracle_use(sim->oracle, pick.ns, pick.pages[i], sim->call_ns);
         oracle_pin(sim->oracle, pick.ns, pick.pages[i], true);
