@@ -31,6 +31,7 @@
 #define PATH_MAX_PAGES   (TRUNK + BRANCH)
 #define REMOVED_MAX      64
 #define MIB              ((uint64_t)1 << 20)
+#define SEGMENT_SPACE    ((uint64_t)260 << 10) /* of small stores, with what is reckoned for its entry */
 #define SHRINK_MS_MAX    20000
 #define SMALL_DISK_BYTES (44 * MIB)
 #define MIN_FREE         (8 * MIB)
@@ -294,7 +295,7 @@ set_limit(struct churn *churn, uint64_t limit)
 }
 
 /*
- * Raised, there is more room at once. Lowered: no more than is used now from then on, less whenever it has become less, and the capacity within moments.
+ * Raised, there is more room at once. Lowered: no more than is used now from then on; when that has become less no more than it and a segment of survivors; and the capacity within moments.
  */
 static void
 change_capacity(struct churn *churn, uint64_t from, uint64_t capacity)
@@ -307,8 +308,8 @@ change_capacity(struct churn *churn, uint64_t from, uint64_t capacity)
     expect(churn, varve_option_set(churn->store, "capacity", text, NULL) == VARVE_OK, "the capacity cannot be set");
     begin = now_ms();
     while ((used = stat_value(churn->store, "disk_bytes")) > capacity && now_ms() - begin < SHRINK_MS_MAX) {
-        if (used < churn->limit)
-            set_limit(churn, used);
+        if (used + SEGMENT_SPACE < churn->limit)
+            set_limit(churn, used + SEGMENT_SPACE);
         (void)usleep(1000);
     }
     expect(churn, used <= capacity, "a lower capacity was not reached");
