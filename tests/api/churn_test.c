@@ -23,7 +23,7 @@
 #define WRITERS          3
 #define READERS          2
 #define NAMESPACES       3  /* the last is cleared now and then */
-#define FAMILIES         32 /* of each writer */
+#define FAMILIES         20 /* of each writer */
 #define FAR              1000000
 #define TRUNK            12 /* pages of a family's trunk */
 #define BRANCHES         3  /* that leave it */
@@ -33,8 +33,8 @@
 #define MIB              ((uint64_t)1 << 20)
 #define SEGMENT_SPACE    ((uint64_t)260 << 10) /* of small stores, with what is reckoned for its entry */
 #define SHRINK_MS_MAX    20000
-#define SMALL_DISK_BYTES (44 * MIB)
-#define MIN_FREE         (8 * MIB)
+#define SMALL_DISK_BYTES (28 * MIB)
+#define MIN_FREE         (6 * MIB)
 
 struct removed {
     uint64_t chain;
@@ -332,7 +332,7 @@ typedef void step(struct churn *churn, uint64_t index);
 static void
 capacity_step(struct churn *churn, uint64_t index)
 {
-    static const uint64_t capacities[] = {16 * MIB, 8 * MIB, 12 * MIB, 6 * MIB, 20 * MIB, 9 * MIB};
+    static const uint64_t capacities[] = {12 * MIB, 8 * MIB, 10 * MIB, 6 * MIB, 16 * MIB, 9 * MIB};
     size_t count = sizeof(capacities) / sizeof(capacities[0]);
 
     change_capacity(churn, capacities[index % count], capacities[(index + 1) % count]);
@@ -434,8 +434,8 @@ churn_end(struct churn *churn, const char *const *settings)
 static void
 test_capacity(void **state)
 {
-    static const char *const settings[] = {"capacity=16M", "memtable_bytes=256K", NULL};
-    static const char *const after[] = {"capacity=20M", NULL};
+    static const char *const settings[] = {"capacity=12M", "memtable_bytes=256K", NULL};
+    static const char *const after[] = {"capacity=16M", NULL};
     char path[PATH_BYTES];
     struct churn churn;
 
@@ -490,7 +490,7 @@ ballast_set(const char *disk, uint64_t bytes)
 static void
 min_free_step(struct churn *churn, uint64_t index)
 {
-    static const uint64_t ballast[] = {0, 24 * MIB, 8 * MIB, 28 * MIB};
+    static const uint64_t ballast[] = {0, 12 * MIB, 4 * MIB, 14 * MIB};
     uint64_t begin = now_ms(), available;
 
     ballast_set(churn->disk, ballast[index % 4]);
@@ -504,7 +504,7 @@ min_free_step(struct churn *churn, uint64_t index)
 static void
 full_step(struct churn *churn, uint64_t index)
 {
-    ballast_set(churn->disk, index % 2 == 0 ? 24 * MIB : 8 * MIB);
+    ballast_set(churn->disk, index % 2 == 0 ? 12 * MIB : 4 * MIB);
     (void)usleep(50000);
 }
 
@@ -530,7 +530,7 @@ on_small_disk(const char *const *settings, step *each)
 static void
 test_min_free(void **state)
 {
-    static const char *const settings[] = {"capacity=40M", "min_free=8M", "memtable_bytes=256K", NULL};
+    static const char *const settings[] = {"capacity=26M", "min_free=6M", "memtable_bytes=256K", NULL};
 
     (void)state;
     on_small_disk(settings, min_free_step);
@@ -539,7 +539,7 @@ test_min_free(void **state)
 static void
 test_full(void **state)
 {
-    static const char *const settings[] = {"capacity=100M", "memtable_bytes=256K", NULL};
+    static const char *const settings[] = {"capacity=64M", "memtable_bytes=256K", NULL};
 
     (void)state;
     on_small_disk(settings, full_step);
