@@ -133,7 +133,7 @@ set_capacity(struct command *command, uint64_t capacity)
     must(stat_now(command->load.store, "disk_bytes") <= capacity, "a lower capacity was not reached");
 }
 
-/* `measured` 0: only so that what comes finds the store in its usual state. */
+/* One phase of one round, added to *into. */
 static void
 run_phase(struct command *command, enum phase phase, uint64_t seconds, struct phase_result *into)
 {
@@ -273,7 +273,7 @@ run_rounds(struct command *command)
 {
     struct load *load = &command->load;
     static struct phase_result sums[PHASES], results[PHASES];
-    uint64_t room = (uint64_t)(load->settings.rate * (double)(command->seconds + 2 * SETTLE_SECONDS));
+    uint64_t room = (uint64_t)(load->settings.rate * ((double)command->seconds + 2.0 * SETTLE_SECONDS));
 
     if (!command->json)
         (void)printf("%-12s %5s %8s %8s %8s %8s %9s %9s %9s %8s %7s\n", "phase", "round", "gets", "p50 ms", "p99 ms",
@@ -311,6 +311,7 @@ run(struct command *command)
     char text[32];
 
     must(content != NULL, "out of memory");
+    must(command->dir != NULL, "no directory");
     (void)mkdir(command->dir, 0700);
     load->settings.rate = command->rate != 0 ? (double)command->rate : measure_disk(command, content) / 3;
     (void)fprintf(stderr, "churn_bench: putting %.0f MB/s\n", load->settings.rate / 1e6);

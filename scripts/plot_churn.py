@@ -52,7 +52,7 @@ def plot_space(axis, samples):
     axis.set_ylabel("MiB")
     axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right", ncol=2)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5, frameon=False)
 
 
 def plot_times(axis, sums):
