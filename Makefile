@@ -8,7 +8,7 @@ MINUTES ?= 10
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: all demo test soak fuzz test-sglang lint coverage mutants bench docs install clean help
+.PHONY: all demo test soak fuzz test-sglang lint coverage mutants bench bench-churn docs install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -56,6 +56,12 @@ bench: all
 			--engines uring,threads || exit 1; \
 	done
 
+bench-churn: all
+	@rm -rf $(BENCH_DIR)/churn && mkdir -p $(BENCH_DIR)
+	@$(BUILD)/bench/churn_bench $(BENCH_DIR)/churn --json > $(BUILD)/churn.jsonl; rc=$$?; rm -rf $(BENCH_DIR)/churn; exit $$rc
+	@grep -v '"samples"' $(BUILD)/churn.jsonl
+	@if scripts/plot.sh --probe; then scripts/plot.sh --churn $(BUILD)/churn.jsonl -o $(BUILD)/churn.png; fi
+
 docs: all
 	@python3 scripts/gen_docs.py $(BUILD)/varve
 
@@ -76,6 +82,7 @@ help:
 	@echo "make coverage   branch coverage of the library, by file; fails below the targets of scripts/coverage.sh"
 	@echo "make mutants    plant known bugs in a copy of the tree, and see that the tests catch each (takes long)"
 	@echo "make bench      the store beside the raw disk (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES))"
+	@echo "make bench-churn   gets with and without reclaim, bytes on disk against capacity: $(BUILD)/churn.jsonl, churn.png"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"
 	@echo "make install    to PREFIX=$(PREFIX) (DESTDIR is honoured)"
 	@echo "make clean      remove what was built"

@@ -62,14 +62,17 @@ space_ceiling(varve_store *store)
     return ceiling;
 }
 
-/* Whether the file system has `bytes` beyond what min_free asks to leave. Where it does not say, the next write will. */
+/*
+ * Whether the file system has `bytes` beyond what is to stay free: min_free, and `reserve`. Where it does not say, the next write will. Asked even without min_free,
+ * so that a file system that is full below the capacity is met by reclaim, which copies what lives, and not by a write that fails.
+ */
 static bool
-disk_allows(varve_store *store, uint64_t bytes)
+disk_allows(varve_store *store, uint64_t bytes, uint64_t reserve)
 {
     uint64_t min_free = store_live_option(store, &store->options.min_free);
     uint64_t available;
 
-    return min_free == 0 || store->env->ops->free_space(store->env, &available) < 0 || available >= min_free + bytes;
+    return store->env->ops->free_space(store->env, &available) < 0 || available >= min_free + bytes + reserve;
 }
 
 /* Take the bytes if `limit` allows, after waiting for readers of dropped segments if those have enough. */
@@ -117,7 +120,7 @@ take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_erro
     if (bytes + reserve > capacity)
         return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
                          (unsigned long long)bytes, (unsigned long long)capacity);
-    while (!disk_allows(store, bytes) || !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
+    while (!disk_allows(store, bytes, reserve) || !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
         rc = reclaim_work(store, err);
         if (rc == VARVE_MISS) { /* full ones can go once they are sealed */
             rc = log_seal(store->log, err);
@@ -146,8 +149,8 @@ space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err)
 int
 space_take_if_free(varve_store *store, uint64_t bytes)
 {
-    bool taken =
-        disk_allows(store, bytes) && take_free(&store->space, bytes, &store->space.capacity, survivors_reserve(store));
+    uint64_t reserve = survivors_reserve(store);
+    bool taken = disk_allows(store, bytes, reserve) && take_free(&store->space, bytes, &store->space.capacity, reserve);
 
     return taken ? VARVE_OK : VARVE_E_NOSPC;
 }
@@ -155,7 +158,7 @@ space_take_if_free(varve_store *store, uint64_t bytes)
 int
 space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err)
 {
-    if (!disk_allows(store, bytes))
+    if (!disk_allows(store, bytes, 0))
         return error_set(err, VARVE_E_NOSPC, "less than min_free would be left in the file system");
     if (!take_free(&store->space, bytes, &store->space.ceiling, 0))
         return error_set(err, VARVE_E_NOSPC, "no room for the live pages of a segment");
@@ -308,5 +311,5 @@ space_is_over(varve_store *store)
     mutex_lock(&store->space.lock);
     over = store->space.used - store->space.returning > store->space.capacity;
     mutex_unlock(&store->space.lock);
-    return over || !disk_allows(store, 0);
+    return over || !disk_allows(store, 0, 0);
 }
