@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "sim_log.h"
+#include "store/store.h"
 #include "threads_model.h"
 
 #define IOV_MAX_A_PAGE 3
@@ -112,6 +113,8 @@ judge_put(struct threads_client *client, uint32_t ns, uint32_t number, const var
         run->totals->pages_put++;
         return;
     }
+    if (page->status == VARVE_SKIPPED && run->store->recency.judging)
+        return; /* a store that was full once takes nothing that cannot be hit */
     /* All that could be dropped may be held by calls in flight. */
     if (page->status == VARVE_E_NOSPC && threads_space_short(run))
         run->totals->no_space++;
