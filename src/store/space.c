@@ -112,7 +112,8 @@ static int
 take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_error *err)
 {
     uint64_t capacity = space_capacity(store);
-    int rc = VARVE_OK;
+    unsigned failures = 0;
+    int rc;
 
     if (bytes + reserve > capacity)
         return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
@@ -124,8 +125,11 @@ take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_erro
             if (rc == VARVE_MISS)
                 return error_set(err, VARVE_E_NOSPC,
                                  "no segment can be dropped to make room: raise capacity, or lower min_free");
+            if (rc != VARVE_OK)
+                return rc;
         }
-        if (rc != VARVE_OK)
+        failures = rc == VARVE_OK ? 0 : failures + 1;
+        if (failures > RECLAIM_TRIES || rc == VARVE_E_READONLY)
             return rc;
     }
     return VARVE_OK;

@@ -107,7 +107,9 @@ struct varve_store {
     struct mutex reclaim_lock; /* one victim at a time; held across its I/O */
     struct reclaim_job *reclaim_job;
     unsigned reclaim_failures; /* in a row */
-    struct mutex moves_lock;   /* where a page lies: removals, and copying live pages; held across their I/O */
+    bool
+        copies_unsynced; /* copies of live pages were made since the log was synced for their sake. Like the job: reclaim_lock */
+    struct mutex moves_lock; /* where a page lies: removals, and copying live pages; held across their I/O */
 
     struct mutex
         slice_lock; /* one slice of background work; held across its I/O, waited for by nothing that serves pages */
