@@ -36,6 +36,12 @@
 
 #define BANDWIDTH_SAMPLE_MIN ((uint64_t)1 << 20) /* bytes read together; fewer measure latency */
 
+/*
+ * A page that is moved while somebody looks for it, or before it is read, may be missed in both places. So what is not found while log_losses() grew is
+ * looked for again in a view that is made after that, but not for ever.
+ */
+#define LOOKUPS_MAX 4
+
 #define TIP_SLOTS 4096 /* branches whose next free depth is remembered: a few times the puts that can be in flight */
 
 struct varve_namespace {

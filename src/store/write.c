@@ -326,11 +326,11 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
         touches_begin(&put->touches, store, view, put->count, put->expires);
         put->touches.brings_pages = true;
         find_stored(put, view, parent);
+        touches_end(&put->touches); /* now: reclaim for the new pages must not take what was found */
         admit(put);
         write_groups(put, view);
         finish_extents(put);
         encode_end(&put->batch);
-        touches_end(&put->touches);
         index_view_release(view);
         for (size_t i = 0; i < put->count; i++) {
             if (first_of[i] == i)

@@ -206,6 +206,129 @@ test_copies_are_durable_first(void **state)
     }
 }
 
+/* What a put finds stored and acknowledges is still there when it returns, whatever had to go for its new pages. */
+static void
+test_put_keeps_what_it_found(void **state)
+{
+    static uint8_t data[PAGE_BYTES];
+    static struct iovec iov = {data, PAGE_BYTES};
+    static varve_page pages[LIFE_BATCH_MAX];
+    uint32_t count = (uint32_t)(CAPACITY / 2 / PAGE_BYTES);
+
+    (void)state;
+    for (uint32_t cold = COLD; space_used(life.store) < CAPACITY / 4 * 3; cold++)
+        assert_int_equal(life_put(cold, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
+    while (log_seal(life.store->log, &life.err) == VARVE_OK)
+        continue;
+    assert_int_equal(life_stat("segments_dropped"), 0);
+    assert_int_equal(life_listed(1, LIFE_PAGES), LIFE_PAGES);
+    mutex_lock(&life.store->recency.lock);
+    (void)heat_clock(life.store->recency.heat, 100);
+    heat_shrink(life.store->recency.heat, UINT64_MAX);
+    mutex_unlock(&life.store->recency.lock);
+    for (uint32_t i = 0; i < count; i++)
+        pages[i] = (varve_page){
+            .id = i < LIFE_PAGES ? life_page_id(1, i) : life_page_id(COLD / 2, i), .iov = &iov, .iov_count = 1};
+    assert_int_equal(varve_put_batch(life.store, life.ns, NULL, pages, count, 0, &life.err), VARVE_OK);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(pages[i].status, VARVE_OK);
+    assert_true(life_stat("segments_dropped") > 0);
+    assert_int_equal(life_listed(1, LIFE_PAGES), LIFE_PAGES);
+}
+
+/* A chain of which a call reads all, and others use the head all the time, is used to its end. */
+static void
+test_gets_count_as_use(void **state)
+{
+    (void)state;
+    assert_int_equal(life_put(COLD / 2, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
+    for (uint64_t at = 0; at < 4 * CAPACITY; at += CHAIN_BYTES) {
+        churn(CHAIN_BYTES);
+        assert_int_equal(probe(COLD / 2, 1), 1);
+        assert_int_equal(life_get(COLD / 2, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
+    }
+}
+
+static uint64_t
+oldest_segment(void)
+{
+    struct segment *segment = log_find_oldest(life.store->log);
+    uint64_t number = segment == NULL ? UINT64_MAX : segment->number;
+
+    if (segment != NULL)
+        log_release(life.store->log, segment);
+    return number;
+}
+
+/* While somebody waits for the device: every segment that there is gets reclaimed. */
+static bool
+reclaim_meanwhile(void)
+{
+    uint64_t next = life.store->manifest == NULL ? 0 : manifest_new_number(life.store->manifest);
+
+    life.disk->idle = NULL;
+    while (oldest_segment() < next && reclaim_work(life.store, &life.err) == VARVE_OK)
+        continue;
+    return true;
+}
+
+static uint32_t
+get_hot(uint32_t chain)
+{
+    return life_get(chain, CHAIN_PAGES, PAGE_BYTES);
+}
+
+static uint32_t
+probe_hot(uint32_t chain)
+{
+    return (uint32_t)probe(chain, CHAIN_PAGES);
+}
+
+static uint32_t
+list_hot(uint32_t chain)
+{
+    return life_listed(chain, CHAIN_PAGES);
+}
+
+static uint32_t
+touch_hot(uint32_t chain)
+{
+    varve_id ids[CHAIN_PAGES];
+
+    for (uint32_t i = 0; i < CHAIN_PAGES; i++)
+        ids[i] = life_page_id(chain, i);
+    return (uint32_t)varve_touch(life.store, life.ns, ids, CHAIN_PAGES, &life.err);
+}
+
+/* A page that is moved while somebody looks for it is found. */
+static void
+test_moved_while_looked_for(void **state)
+{
+    static uint32_t (*const calls[])(uint32_t chain) = {get_hot, probe_hot, list_hot, touch_hot};
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        uint32_t found, moved = 0;
+
+        fill();
+        for (uint32_t chain = HOT; chain < HOT + HOT_CHAINS; chain++) {
+            uint64_t copied;
+
+            life_must_close(); /* lets go of the index blocks in memory: they are read again */
+            life_must_open();
+            copied = life_stat("survivor_pages");
+            life.disk->idle = reclaim_meanwhile;
+            found = calls[i](chain);
+            life.disk->idle = NULL;
+            assert_int_equal(found, life_listed(chain, CHAIN_PAGES));
+            moved += life_stat("survivor_pages") > copied ? found : 0;
+            churn(CAPACITY / 4);
+        }
+        assert_true(moved > 0);
+        teardown(state);
+        setup(state);
+    }
+}
+
 int
 main(void)
 {
@@ -213,6 +336,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_copying_goes_on_after_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_segments_without_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_copies_are_durable_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_put_keeps_what_it_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_gets_count_as_use, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_moved_while_looked_for, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("reclaim_faults", tests, NULL, NULL);
