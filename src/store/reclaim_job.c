@@ -37,7 +37,7 @@ choose(varve_store *store)
 
     if (victim != NULL)
         return victim;
-    if (!recency_load(store))
+    if (store->recovering || !recency_load(store)) /* what lives in a segment that was not replayed yet is not known */
         return log_find_oldest(store->log);
     recency_begin_judging(store);
     space = space_for_segments(store);

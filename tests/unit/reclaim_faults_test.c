@@ -329,6 +329,99 @@ test_moved_while_looked_for(void **state)
     }
 }
 
+/* Segments that cannot be made keep nobody from syncing what was put. */
+static void
+test_sync_goes_on(void **state)
+{
+    (void)state;
+    for (uint32_t cold = COLD; !log_has_work(life.store->log); cold++)
+        assert_int_equal(life_put(cold, 1, PAGE_BYTES), 1);
+    assert_true(log_unsynced_bytes(life.store->log) > 0);
+    store_fault(life.disk, SIM_OP_CREATE, "*.seg", EIO, 0, 0);
+    sim_disk_advance(life.disk, UINT64_C(10000000000));
+    for (int i = 0; i < 3; i++)
+        (void)store_tick(life.store);
+    assert_true(life.disk->faults_hit > 0);
+    assert_int_equal(log_unsynced_bytes(life.store->log), 0);
+    sim_disk_faults_clear(life.disk);
+}
+
+/* Opened with less room, a store keeps what is used, and is never larger than its capacity once it has come down to that. */
+static void
+test_opened_with_less_room(void **state)
+{
+    uint32_t right = 0;
+
+    (void)state;
+    fill();
+    life_must_close();
+    life.options[0][1] = "4M";
+    life_must_open();
+    assert_int_equal(life_stat("reclaim_lost_bytes"), 0);
+    assert_true(sim_disk_used(life.disk) <= CAPACITY / 2);
+    assert_int_equal(space_ceiling(life.store), CAPACITY / 2);
+    for (uint32_t i = 0; i < HOT_CHAINS; i++)
+        right += life_get(HOT + i, CHAIN_PAGES, PAGE_BYTES);
+    assert_int_equal(right, HOT_CHAINS * CHAIN_PAGES);
+}
+
+/* While the capacity is being lowered survivors may take more than that, and afterwards not. */
+static void
+test_ceiling_comes_down(void **state)
+{
+    (void)state;
+    fill();
+    assert_int_equal(varve_option_set(life.store, "capacity", "6M", &life.err), VARVE_OK);
+    work();
+    assert_true(space_used(life.store) <= (uint64_t)6 << 20);
+    assert_int_equal(space_ceiling(life.store), (uint64_t)6 << 20);
+}
+
+/* A store that was killed, opened with less room: what was put last, which the replay has yet to find, is not what goes first. */
+static void
+test_killed_and_opened_with_less_room(void **state)
+{
+    (void)state;
+    fill();
+    for (uint32_t i = 0; i < 6; i++)
+        assert_int_equal(life_put(COLD / 2 + i, LIFE_BATCH_MAX, 1), LIFE_BATCH_MAX);
+    life_kill();
+    life.options[0][1] = "4M";
+    life_must_open();
+    assert_true(sim_disk_used(life.disk) <= CAPACITY / 2);
+    for (uint32_t i = 3; i < 6; i++)
+        assert_int_equal(life_get(COLD / 2 + i, LIFE_BATCH_MAX, 1), LIFE_BATCH_MAX);
+}
+
+/* The recency of a chain that is longer than there are values to tell its pages apart. */
+static void
+test_long_chain_is_loaded(void **state)
+{
+    static varve_page pages[LIFE_BATCH_MAX];
+    static char byte[1];
+    struct iovec iov = {byte, sizeof(byte)};
+
+    teardown(state);
+    life.options[0][0] = "capacity";
+    life.options[0][1] = "256M";
+    (void)life_setup(state);
+    for (uint32_t at = 0; at < 120000; at += LIFE_BATCH_MAX) {
+        varve_id parent = life_page_id(COLD, at - 1);
+
+        for (uint32_t i = 0; i < LIFE_BATCH_MAX; i++)
+            pages[i] = (varve_page){.id = life_page_id(COLD, at + i), .iov = &iov, .iov_count = 1};
+        assert_int_equal(
+            varve_put_batch(life.store, life.ns, at == 0 ? NULL : &parent, pages, LIFE_BATCH_MAX, 0, &life.err),
+            VARVE_OK);
+        assert_int_equal(pages[0].status, VARVE_OK);
+    }
+    life_kill();
+    life_must_open();
+    work();
+    assert_false(life.store->recency.missing);
+    assert_int_equal(life_listed(COLD, LIFE_BATCH_MAX), LIFE_BATCH_MAX);
+}
+
 int
 main(void)
 {
@@ -339,6 +432,11 @@ main(void)
         cmocka_unit_test_setup_teardown(test_put_keeps_what_it_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gets_count_as_use, setup, teardown),
         cmocka_unit_test_setup_teardown(test_moved_while_looked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sync_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_opened_with_less_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ceiling_comes_down, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_killed_and_opened_with_less_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_chain_is_loaded, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("reclaim_faults", tests, NULL, NULL);
