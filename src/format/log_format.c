@@ -162,7 +162,7 @@ extent_header_decode(const uint8_t *buf, size_t size, uint64_t salt, uint64_t of
     };
     if (out->count == 0 || out->count > EXTENT_PAGES_MAX || out->align_shift < ALIGN_SHIFT_MIN ||
         out->align_shift > ALIGN_SHIFT_MAX || out->branch == 0 || out->branch > FORMAT_NUMBER_READ_MAX ||
-        out->depth > UINT32_MAX - EXTENT_PAGES_MAX)
+        out->depth > UINT32_MAX - 2 * EXTENT_PAGES_MAX) /* each of its pages may be the first of another extent */
         return LOG_DECODE_BAD;
     uniform = out->page_bytes != PAGE_BYTES_IN_TABLE;
     table = table_bytes(out->count, uniform);

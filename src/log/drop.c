@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dropping segments: which may go, and how their files do. */
 #include <assert.h>
+#include <errno.h>
 
 #include "format/format.h"
 #include "log/log_private.h"
@@ -123,12 +124,15 @@ log_drop_finish(struct log *log, struct segment *segment, bool committed)
 {
     char name[FORMAT_NAME_MAX];
     bool unlinked;
+    int rc;
 
     assert(segment->phase == SEGMENT_DROPPING);
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
-    /* A file that cannot be unlinked keeps its space; the next open tries again. */
-    if (committed && log->env->ops->unlink(log->env, name) == 0)
-        segment->unlinked = true;
+    /* A file that is there and cannot be unlinked keeps its space; the next open tries again. */
+    if (committed) {
+        rc = log->env->ops->unlink(log->env, name);
+        segment->unlinked = rc == 0 || rc == -ENOENT;
+    }
     unlinked = segment->unlinked;
     mutex_lock(&log->lock);
     log_take_out(log, segment);

@@ -65,7 +65,7 @@ heat_restore_header(struct heat *heat, const uint8_t *data, size_t size)
     assert(heat->group_count == 0 && heat->live_bytes == 0 && heat->pinned_bytes == 0);
     if (rc != VARVE_OK)
         return rc;
-    if ((header.clock >> header.shift) - (header.horizon >> header.shift) > HEAT_SPAN_MAX)
+    if (header.clock < HEAT_EPOCHS || (header.clock >> header.shift) - (header.horizon >> header.shift) > HEAT_SPAN_MAX)
         return VARVE_E_CORRUPT;
     heat->clock = header.clock;
     heat->shift = header.shift;

@@ -34,15 +34,22 @@ place_page(struct get *get, uint32_t index, uint64_t room)
         read_settle_empty(get, index);
 }
 
-/* Decide what each page needs: nothing (a miss, empty, buffers too small), or reading. */
-static void
-find_pages(struct get *get)
+static bool
+is_missed(const struct get *get, size_t index)
 {
-    struct counters *counters = &get->store->counters;
-    struct index_view *view = index_view_acquire(get->store->index);
+    return get->pages[index].status == VARVE_MISS && !get->fetches[index].corrupt;
+}
+
+/* Decide what each page needs: nothing (a miss, empty, buffers too small), or reading. `again`: only those that were missed. */
+static void
+find_pages(struct get *get, bool again)
+{
+    struct index_view *view;
     struct index_cursor cursor;
     struct touches touches;
 
+    get->losses = log_losses(get->store->log);
+    view = index_view_acquire(get->store->index);
     touches_begin(&touches, get->store, view, get->count, get->expires);
     touches.unless_recent = true; /* a chain is read in several calls, soon after it was probed */
 
@@ -52,6 +59,10 @@ find_pages(struct get *get)
         varve_page *page = &get->pages[i];
         uint64_t room;
 
+        fetch->wanted = false;
+        if (again && !is_missed(get, i))
+            continue;
+        *fetch = (struct fetch){.rc = 0};
         page->size = 0;
         if (!page_buffer_bytes(page, &room)) {
             page->status = VARVE_E_ARG;
@@ -62,7 +73,6 @@ find_pages(struct get *get)
             (get->expires && !limits_serve(get->store, get->ns_id, &page->id, &fetch->location)) ||
             fetch->location.codec > CODING_PLANES) {
             page->status = VARVE_MISS;
-            COUNT(counters, get_misses, 1);
             continue;
         }
         touches_add(&touches, &fetch->location, (int64_t)i);
@@ -71,6 +81,23 @@ find_pages(struct get *get)
     touches_end(&touches);
     index_cursor_deinit(&cursor);
     index_view_release(view);
+}
+
+/* Pages that were moved, or dropped, since they were found, or while they were looked for. Returns how many were missed. */
+static uint64_t
+read_missed(struct get *get, struct read_plan *plan)
+{
+    uint64_t missed = 0;
+
+    for (int lookups = 1;; lookups++) {
+        missed = 0;
+        for (size_t i = 0; i < get->count; i++)
+            missed += is_missed(get, i);
+        if (missed == 0 || lookups == LOOKUPS_MAX || log_losses(get->store->log) == get->losses)
+            return missed;
+        find_pages(get, true);
+        read_pages(get, plan);
+    }
 }
 
 /* Pages that failed their checksum must not be found again: the next put of them stores them anew. */
@@ -148,8 +175,9 @@ varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size
             rc = error_os(err, rc, "open an I/O queue");
     }
     if (rc == VARVE_OK) {
-        find_pages(&get);
+        find_pages(&get, false);
         read_pages(&get, plan);
+        COUNT(&store->counters, get_misses, read_missed(&get, plan));
         io_queue_release(store->pool, get.queue);
         forget_corrupt(&get);
         measure(&get, began_ns);

@@ -30,7 +30,8 @@ struct get {
     struct fetch *fetches;
     size_t count;
     uint32_t ns_id;
-    bool expires; /* the namespace has a time to live */
+    bool expires;    /* the namespace has a time to live */
+    uint64_t losses; /* log_losses() before the pages were looked for */
     struct env_queue *queue;
     struct crew_group decodes;
     struct crew_task *ready, **ready_end; /* coded pages that were read and that nobody decodes yet */

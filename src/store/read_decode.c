@@ -35,13 +35,11 @@ settle(struct get *get, uint32_t index, int status)
         page->status = VARVE_MISS;
         fetch->corrupt = true;
         COUNT(counters, get_corrupt, 1);
-    } else if (status == VARVE_MISS) {
-        COUNT(counters, get_misses, 1);
     } else if (status == VARVE_OK) {
         get->stored_bytes += fetch->location.size;
         COUNT(counters, get_pages, 1);
         COUNT(counters, get_bytes, page->size);
-    } else if (status != VARVE_E_ARG) {
+    } else if (status != VARVE_E_ARG && status != VARVE_MISS) {
         COUNT(counters, get_errors, 1);
     }
 }

@@ -361,9 +361,10 @@ settle(struct touches *touches)
 
     if (touches->base != 0 || touches->skipped)
         return;
+    /* The last page: those above it are at least as young, but of a chain whose head everybody uses the end may be old. */
     if (touches->unless_recent && touches->has_first &&
-        is_recent(touches->store, touches->first.ns_id,
-                  recency_value(touches->store, touches->view, &touches->first))) {
+        is_recent(touches->store, touches->last.key.ns_id,
+                  recency_value(touches->store, touches->view, &touches->last.key))) {
         touches->skipped = true;
         return;
     }

@@ -69,7 +69,7 @@ load_entry(struct loading *loading, const struct entry *entry)
 
     recency_add(loading->store, entry, value);
     loading->last = *entry;
-    loading->value = value - entry->count;
+    loading->value = value > entry->count ? value - entry->count : 1; /* of a chain longer than that, all are as old */
 }
 
 /* VARVE_MISS: all was seen. */

@@ -7,7 +7,6 @@
 #include "store/store.h"
 #include "store/survivors.h"
 
-#define COPY_TRIES 3 /* failures in a row: then segments are dropped without copying, since space is needed */
 #define PASSES_MAX 3 /* over a victim whose pages are used again while others are copied */
 
 /* The one victim. */
@@ -38,7 +37,7 @@ choose(varve_store *store)
 
     if (victim != NULL)
         return victim;
-    if (!recency_load(store))
+    if (store->recovering || !recency_load(store)) /* what lives in a segment that was not replayed yet is not known */
         return log_find_oldest(store->log);
     recency_begin_judging(store);
     space = space_for_segments(store);
@@ -73,20 +72,26 @@ live_bytes(varve_store *store, const struct segment *segment)
     return bytes;
 }
 
-/* Drop a segment that nobody works on, and let go of it. */
+/* Drop a segment that nobody works on, and let go of it: once the copies that were made of its pages, by whatever job, are durable. */
 static int
 drop(varve_store *store, struct segment *segment, varve_error *err)
 {
     uint64_t pages = log_segment_pages(store->log, segment);
     uint64_t lost = live_bytes(store, segment);
-    int rc = VARVE_MISS;
+    int rc = store->copies_unsynced ? store_sync_log(store, err) : VARVE_OK;
 
-    if (log_drop_begin(store->log, segment)) {
+    if (rc == VARVE_OK) {
+        store->copies_unsynced = false;
+        rc = log_drop_begin(store->log, segment) ? VARVE_OK : VARVE_MISS;
+    }
+    if (rc == VARVE_OK) {
         rc = space_drop(store, segment, err);
         COUNT(&store->counters, segments_dropped, rc == VARVE_OK);
         COUNT(&store->counters, dropped_pages, rc == VARVE_OK ? pages : 0);
         COUNT(&store->counters, reclaim_lost_bytes, rc == VARVE_OK ? lost : 0);
     }
+    if (rc == VARVE_OK)
+        store->reclaim_failures = 0; /* copying is tried again with the next one */
     log_release(store->log, segment);
     return rc;
 }
@@ -144,18 +149,11 @@ job_begin(varve_store *store, struct segment *victim, uint64_t live, varve_error
     return VARVE_OK;
 }
 
-/* No more is copied: make the copies durable, and drop the victim. */
+/* No more is copied: drop the victim. */
 static int
 job_finish(varve_store *store, varve_error *err)
 {
-    const struct survivors *survivors = &store->reclaim_job->survivors;
-    int rc = survivors->pages > 0 ? store_sync_log(store, err) : VARVE_OK;
-
-    COUNT(&store->counters, reclaim_damaged_pages, survivors->lost);
-    if (rc != VARVE_OK) {
-        log_release(store->log, job_end(store));
-        return rc;
-    }
+    COUNT(&store->counters, reclaim_damaged_pages, store->reclaim_job->survivors.lost);
     return drop(store, job_end(store), err);
 }
 
@@ -182,8 +180,8 @@ job_step(varve_store *store, varve_error *err)
     if (rc == VARVE_E_NOSPC) /* there is no room, or no gain */
         return job_finish(store, err);
     store->reclaim_failures++;
-    if (store->reclaim_failures >= COPY_TRIES)
-        return drop(store, job_end(store), err);
+    if (store->reclaim_failures >= RECLAIM_TRIES)
+        return job_finish(store, err);
     log_release(store->log, job_end(store));
     return rc;
 }
@@ -194,13 +192,17 @@ begin(varve_store *store, varve_error *err)
 {
     struct segment *victim = choose(store);
     uint64_t live;
+    int rc;
 
     if (victim == NULL)
         return VARVE_MISS;
     live = live_bytes(store, victim);
-    if (live == 0 || store->reclaim_failures >= COPY_TRIES)
+    if (live == 0 || store->reclaim_failures >= RECLAIM_TRIES)
         return drop(store, victim, err);
-    return job_begin(store, victim, live, err);
+    rc = job_begin(store, victim, live, err);
+    if (rc != VARVE_OK)
+        store->reclaim_failures++;
+    return rc;
 }
 
 /* reclaim_lock held. */
@@ -216,7 +218,9 @@ reclaim_work(varve_store *store, varve_error *err)
     int rc;
 
     mutex_lock(&store->reclaim_lock);
-    rc = step(store, err);
+    rc = store_writable(store, err); /* else what is dropped is lost, and makes no room */
+    if (rc == VARVE_OK)
+        rc = step(store, err);
     mutex_unlock(&store->reclaim_lock);
     return rc;
 }
@@ -224,13 +228,17 @@ reclaim_work(varve_store *store, varve_error *err)
 int
 reclaim_drop_one(varve_store *store, varve_error *err)
 {
-    struct segment *victim;
-    int rc = VARVE_MISS;
+    struct segment *victim = NULL;
+    int rc;
 
     mutex_lock(&store->reclaim_lock);
-    victim = store->reclaim_job != NULL ? job_end(store) : choose(store);
+    rc = store_writable(store, err);
+    if (rc == VARVE_OK && store->reclaim_job == NULL)
+        victim = choose(store);
     if (victim != NULL)
         rc = drop(store, victim, err);
+    else if (rc == VARVE_OK)
+        rc = store->reclaim_job != NULL ? job_finish(store, err) : VARVE_MISS;
     mutex_unlock(&store->reclaim_lock);
     return rc;
 }

@@ -14,9 +14,14 @@
 
 #include "varve.h"
 
+#define RECLAIM_TRIES 3 /* failures in a row: then a segment is dropped without copying, since space is needed */
+
 struct reclaim_job;
 
-/* The next step: choose a victim, copy some of it, or drop it. VARVE_OK, VARVE_MISS (none can be dropped), or an error. */
+/*
+ * The next step: choose a victim, copy some of it, or drop it. VARVE_OK, VARVE_MISS (none can be dropped), or an error; after RECLAIM_TRIES of those in a row
+ * only dropping can fail.
+ */
 int reclaim_work(varve_store *store, varve_error *err);
 /* Drop one without copying: the file system is full. As reclaim_work(). */
 int reclaim_drop_one(varve_store *store, varve_error *err);

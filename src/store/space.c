@@ -18,7 +18,8 @@ space_init(struct space *space, uint64_t capacity)
 {
     mutex_init(&space->lock);
     cond_init(&space->returned);
-    space->capacity = space->ceiling = capacity;
+    space->capacity = capacity;
+    space->ceiling = UINT64_MAX; /* until what is there is counted: space_set_capacity() */
 }
 
 void
@@ -28,6 +29,21 @@ space_deinit(struct space *space)
     mutex_deinit(&space->lock);
 }
 
+/*
+ * What may be used falls to the capacity; while there is more, to what there is, and the room that the next segment of survivors takes. space.lock held.
+ */
+static void
+lower_ceiling(varve_store *store)
+{
+    struct space *space = &store->space;
+    uint64_t ceiling = space->capacity;
+
+    if (space->used > space->capacity)
+        ceiling = space->used + store->segment_bytes + LOG_BLOCK_BYTES;
+    if (space->ceiling > ceiling)
+        space->ceiling = ceiling;
+}
+
 void
 space_set_capacity(varve_store *store, uint64_t capacity)
 {
@@ -35,7 +51,9 @@ space_set_capacity(varve_store *store, uint64_t capacity)
 
     mutex_lock(&space->lock);
     space->capacity = capacity;
-    space->ceiling = space->used > capacity ? space->used : capacity;
+    if (space->ceiling < capacity)
+        space->ceiling = capacity;
+    lower_ceiling(store);
     cond_broadcast(&space->returned);
     mutex_unlock(&space->lock);
 }
@@ -115,7 +133,8 @@ static int
 take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_error *err)
 {
     uint64_t capacity = space_capacity(store);
-    int rc = VARVE_OK;
+    unsigned failures = 0;
+    int rc;
 
     if (bytes + reserve > capacity)
         return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
@@ -127,8 +146,11 @@ take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_erro
             if (rc == VARVE_MISS)
                 return error_set(err, VARVE_E_NOSPC,
                                  "no segment can be dropped to make room: raise capacity, or lower min_free");
+            if (rc != VARVE_OK)
+                return rc;
         }
-        if (rc != VARVE_OK)
+        failures = rc == VARVE_OK ? 0 : failures + 1;
+        if (failures > RECLAIM_TRIES || rc == VARVE_E_READONLY)
             return rc;
     }
     return VARVE_OK;
@@ -163,22 +185,6 @@ space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err)
     if (!take_free(&store->space, bytes, &store->space.ceiling, 0))
         return error_set(err, VARVE_E_NOSPC, "no room for the live pages of a segment");
     return VARVE_OK;
-}
-
-/*
- * `used` has fallen: so does what may be used while there is more than the capacity, but for the room that the next segment of survivors takes. space.lock
- * held.
- */
-static void
-lower_ceiling(varve_store *store)
-{
-    struct space *space = &store->space;
-    uint64_t ceiling = space->used + store->segment_bytes + LOG_BLOCK_BYTES;
-
-    if (ceiling < space->capacity)
-        ceiling = space->capacity;
-    if (space->ceiling > ceiling)
-        space->ceiling = ceiling;
 }
 
 void

@@ -299,11 +299,14 @@ bring_up(varve_store *store, varve_error *err)
     if (rc == VARVE_OK) {
         recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */
         recency_restore(store);
+        space_set_capacity(store, store->options.capacity); /* there may be more than that */
         rc = recovery_replay(recovery, err);
         store->recency.missing = store->recency.restored < segments || store->counters.recovered_extents > 0;
     }
     while (rc == VARVE_OK && space_used(store) > store->options.capacity)
         rc = reclaim_work(store, err);
+    if (rc >= VARVE_OK && err != NULL)
+        *err = (varve_error){.code = VARVE_OK}; /* of copies that found no room, or were worth nothing */
     recovery_free(store, recovery);
     manifest_state_deinit(&state);
     return rc == VARVE_MISS ? VARVE_OK : error_settle(err, rc); /* nothing left to drop: puts will say so */

@@ -36,6 +36,12 @@
 
 #define BANDWIDTH_SAMPLE_MIN ((uint64_t)1 << 20) /* bytes read together; fewer measure latency */
 
+/*
+ * A page that is moved while somebody looks for it, or before it is read, may be missed in both places. So what is not found while log_losses() grew is
+ * looked for again in a view that is made after that, but not for ever.
+ */
+#define LOOKUPS_MAX 4
+
 #define TIP_SLOTS 4096 /* branches whose next free depth is remembered: a few times the puts that can be in flight */
 
 struct varve_namespace {
@@ -107,7 +113,9 @@ struct varve_store {
     struct mutex reclaim_lock; /* one victim at a time; held across its I/O */
     struct reclaim_job *reclaim_job;
     unsigned reclaim_failures; /* in a row */
-    struct mutex moves_lock;   /* where a page lies: removals, and copying live pages; held across their I/O */
+    bool
+        copies_unsynced; /* copies of live pages were made since the log was synced for their sake. Like the job: reclaim_lock */
+    struct mutex moves_lock; /* where a page lies: removals, and copying live pages; held across their I/O */
 
     struct mutex
         slice_lock; /* one slice of background work; held across its I/O, waited for by nothing that serves pages */

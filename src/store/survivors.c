@@ -398,6 +398,7 @@ survivors_copy(struct survivors *survivors, varve_error *err)
         rc = error_set(err, rc, "out of memory copying live pages");
     mutex_lock(&store->moves_lock);
     if (rc == VARVE_OK) {
+        store->copies_unsynced = true; /* those that are found in another place may not be durable there either */
         leave_out_moved(&move);
         rc = read_pages(&move, err);
     }

@@ -119,29 +119,57 @@ load_recency(varve_store *store)
     return rc;
 }
 
-/* The first of the kinds of work that there is something to do for. VARVE_MISS: none. */
+static int
+prepare(varve_store *store)
+{
+    return log_prepare(store->log, NULL);
+}
+
+static int
+seal(varve_store *store)
+{
+    return log_seal(store->log, NULL);
+}
+
+static int
+sync_if_due(varve_store *store)
+{
+    return store_sync_due(store) ? store_sync(store, NULL) : VARVE_MISS;
+}
+
+static int
+merge(varve_store *store)
+{
+    return index_merge(store->index, MERGE_SLICE_BYTES, NULL);
+}
+
+static int
+save_recency(varve_store *store)
+{
+    return recency_save_due(store) ? recency_save(store, NULL) : VARVE_MISS;
+}
+
+/*
+ * The first of the kinds of work that there is something to do for. One that fails does not stand in the way of those behind it: a segment that cannot be
+ * made must not keep what was put from being synced. VARVE_MISS: there is nothing to do; a code: and something failed.
+ */
 static int
 do_slice(varve_store *store)
 {
-    int rc;
+    static int (*const kinds[])(varve_store * store) = {prepare,      seal,          sync_if_due, flush,
+                                                        load_recency, reclaim_slice, merge,       save_recency};
+    int result = VARVE_MISS;
 
     limits_tick(store);
-    rc = log_prepare(store->log, NULL);
-    if (rc == VARVE_MISS)
-        rc = log_seal(store->log, NULL);
-    if (rc == VARVE_MISS && store_sync_due(store))
-        return store_sync(store, NULL);
-    if (rc == VARVE_MISS)
-        rc = flush(store);
-    if (rc == VARVE_MISS)
-        rc = load_recency(store);
-    if (rc == VARVE_MISS)
-        rc = reclaim_slice(store);
-    if (rc == VARVE_MISS)
-        rc = index_merge(store->index, MERGE_SLICE_BYTES, NULL);
-    if (rc == VARVE_MISS && recency_save_due(store))
-        rc = recency_save(store, NULL);
-    return rc;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        int rc = kinds[i](store);
+
+        if (rc == VARVE_OK)
+            return VARVE_OK;
+        if (rc < 0 && result == VARVE_MISS)
+            result = rc;
+    }
+    return result;
 }
 
 static int

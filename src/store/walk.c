@@ -9,18 +9,35 @@ struct walk {
     varve_store *store;
     struct index_view *view;
     struct index_cursor cursor;
+    struct touches *touches; /* NULL: of a call that touches nothing */
+    uint64_t losses;         /* log_losses() when the view was made */
+    int views;               /* made so far */
     uint32_t ns_id;
     bool expires; /* the namespace has a time to live */
 };
 
 static void
+look(struct walk *walk)
+{
+    walk->losses = log_losses(walk->store->log);
+    walk->view = index_view_acquire(walk->store->index);
+    walk->views++;
+    index_cursor_init(&walk->cursor, walk->view);
+}
+
+static void
 walk_begin(struct walk *walk, varve_store *store, varve_namespace *ns, bool uses)
 {
-    walk->store = store;
-    walk->expires = limits_begin(ns, uses);
+    *walk = (struct walk){.store = store, .expires = limits_begin(ns, uses)};
     walk->ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
-    walk->view = index_view_acquire(store->index);
-    index_cursor_init(&walk->cursor, walk->view);
+    look(walk);
+}
+
+static void
+walk_touches(struct walk *walk, struct touches *touches, size_t count)
+{
+    walk->touches = touches;
+    touches_begin(touches, walk->store, walk->view, count, walk->expires);
 }
 
 static void
@@ -33,8 +50,16 @@ walk_end(struct walk *walk)
 static bool
 walk_find(struct walk *walk, const varve_id *id, struct location *location)
 {
-    return index_cursor_find(&walk->cursor, walk->ns_id, id, location) &&
-           (!walk->expires || limits_serve(walk->store, walk->ns_id, id, location));
+    while (!index_cursor_find(&walk->cursor, walk->ns_id, id, location) ||
+           (walk->expires && !limits_serve(walk->store, walk->ns_id, id, location))) {
+        if (walk->views == LOOKUPS_MAX || log_losses(walk->store->log) == walk->losses)
+            return false;
+        walk_end(walk);
+        look(walk);
+        if (walk->touches != NULL)
+            walk->touches->view = walk->view;
+    }
+    return true;
 }
 
 static bool
@@ -63,7 +88,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         return rc;
     speed = store_read_speed(store); /* once: prefixes must not get cheaper with length */
     walk_begin(&walk, store, ns, true);
-    touches_begin(&touches, store, walk.view, count, walk.expires);
+    walk_touches(&walk, &touches, count);
     for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
         touches_add(&touches, &location, (int64_t)found);
         if (estimate == NULL)
@@ -120,7 +145,7 @@ varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
     if (rc != VARVE_OK)
         return rc;
     walk_begin(&walk, store, ns, true);
-    touches_begin(&touches, store, walk.view, count, walk.expires);
+    walk_touches(&walk, &touches, count);
     for (size_t i = 0; i < count; i++) {
         if (walk_find(&walk, &ids[i], &location)) {
             touches_add(&touches, &location, (int64_t)i);

@@ -13,6 +13,9 @@
 /* Extents in one memtable, at most: each costs a read of its header when the store is opened after a crash. */
 #define ACTIVE_EXTENTS_MAX 4096
 
+/* Pages that lie deeper have no known children: depths that come from disk must not overflow. */
+#define PARENT_DEPTH_MAX (UINT32_MAX - VARVE_BATCH_PAGES_MAX - 2 * EXTENT_PAGES_MAX)
+
 #define LOG_WAIT_MS 10 /* for other puts' writes, before asking again */
 
 #define STATUS_PENDING INT32_MAX /* in pages[].status while the put runs: to be written */
@@ -315,6 +318,7 @@ write_group(struct put *put, struct index_view *view, const struct key *parent, 
 static void
 write_groups(struct put *put, struct index_view *view)
 {
+    static const struct key unknown;
     struct key parent = put->parent;
     size_t i = 0, todo = 0;
 
@@ -328,7 +332,7 @@ write_groups(struct put *put, struct index_view *view)
         }
         while (i < put->count && put->pages[i].status == STATUS_PENDING)
             put->todo[todo++] = &put->pages[i++];
-        write_group(put, view, &parent, put->todo + first, todo - first);
+        write_group(put, view, parent.depth > PARENT_DEPTH_MAX ? &unknown : &parent, put->todo + first, todo - first);
     }
 }
 
@@ -356,11 +360,11 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
         touches_begin(&put->touches, store, view, put->count, put->expires);
         put->touches.brings_pages = true;
         find_stored(put, view, parent);
+        touches_end(&put->touches); /* now: reclaim for the new pages must not take what was found */
         admit(put);
         write_groups(put, view);
         finish_extents(put);
         encode_end(&put->batch);
-        touches_end(&put->touches);
         index_view_release(view);
         for (size_t i = 0; i < put->count; i++) {
             if (first_of[i] == i)

@@ -299,6 +299,34 @@ test_failed_put(void **state)
     assert_int_equal(life_pages_right(), LIFE_ALL);
 }
 
+#define HEADER_DEPTH 68 /* of an extent */
+
+/* Depths that a header may have, and more: with a page torn, so that what is behind it begins an entry, and with pages put behind the last one. */
+static void
+test_greatest_depths(void **state)
+{
+    static const uint32_t below[] = {
+        0, 1, ENTRY_PAGES_MAX, ENTRY_PAGES_MAX + 1, 2 * ENTRY_PAGES_MAX, 2 * ENTRY_PAGES_MAX + 1};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+        varve_id parent = life_page_id(1, LIFE_PAGES - 1);
+        static uint8_t data[LIFE_PAGE_BYTES];
+        struct iovec iov = {data, sizeof(data)};
+        varve_page page = {.id = life_page_id(1, LIFE_PAGES), .iov = &iov, .iov_count = 1};
+        char name[FORMAT_NAME_MAX];
+
+        life_begin_again();
+        life_edit_header(1, HEADER_DEPTH, 4, UINT32_MAX - below[i]);
+        assert_true(store_file_find(life.disk, ".seg", name));
+        store_file_patch(life.disk, name, life_extent_offset(1) + LIFE_HEADER_BYTES + 5120, "torn", 4);
+        life_must_open();
+        assert_int_equal(life_listed(1, LIFE_PAGES), below[i] < 2 * ENTRY_PAGES_MAX ? 0 : LIFE_PAGES - 1);
+        assert_int_equal(varve_put_batch(life.store, life.ns, &parent, &page, 1, 0, &life.err), VARVE_OK);
+        assert_int_equal(page.status, VARVE_OK);
+    }
+}
+
 int
 main(void)
 {
@@ -309,6 +337,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_unread_run, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_torn_stays_gone, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_failed_put, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_greatest_depths, life_setup_killed, life_teardown),
     };
 
     return cmocka_run_group_tests_name("replay", tests, NULL, NULL);
