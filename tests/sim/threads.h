@@ -134,6 +134,8 @@ void threads_verify(struct threads_client *client);
 void threads_expect(struct run *run, int64_t rc, const char *call, const varve_error *err);
 /* Without need, or a full file system, the store drops only what nobody can ask for any more. */
 bool threads_space_short(const struct run *run);
+/* The store had to reclaim space in this life. */
+bool threads_was_full(const struct run *run);
 /* Segments dropped so far; *dropping (may be NULL): one is on its way. */
 uint64_t threads_drops(struct run *run, bool *dropping);
 

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #include "sim_log.h"
-#include "store/store.h"
 #include "threads_model.h"
 
 #define IOV_MAX_A_PAGE 3
@@ -113,7 +112,7 @@ judge_put(struct threads_client *client, uint32_t ns, uint32_t number, const var
         run->totals->pages_put++;
         return;
     }
-    if (page->status == VARVE_SKIPPED && run->store->recency.judging)
+    if (page->status == VARVE_SKIPPED && threads_was_full(run))
         return; /* a store that was full once takes nothing that cannot be hit */
     /* All that could be dropped may be held by calls in flight. */
     if (page->status == VARVE_E_NOSPC && threads_space_short(run))

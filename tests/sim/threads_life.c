@@ -31,6 +31,12 @@ threads_excused(const struct run *run)
 }
 
 bool
+threads_was_full(const struct run *run)
+{
+    return run->store->recency.judging;
+}
+
+bool
 threads_space_short(const struct run *run)
 {
     return run->disk->used_max > run->config.capacity / 2 || run->config.fault_kinds != 0;

@@ -157,8 +157,8 @@ test_extent_header(void **state)
         {{24, 8, FORMAT_NUMBER_READ_MAX}, LOG_DECODE_OK},
         {{48, 8, 4096}, LOG_DECODE_BAD},
         {{48, 8, UINT64_MAX - 4095}, LOG_DECODE_BAD}, /* bytes of the extent */
-        {{68, 4, UINT32_MAX - EXTENT_PAGES_MAX}, LOG_DECODE_OK},
-        {{68, 4, UINT32_MAX - EXTENT_PAGES_MAX + 1}, LOG_DECODE_BAD}, /* depth: beyond what the index can hold */
+        {{68, 4, UINT32_MAX - 2 * EXTENT_PAGES_MAX}, LOG_DECODE_OK},
+        {{68, 4, UINT32_MAX - 2 * EXTENT_PAGES_MAX + 1}, LOG_DECODE_BAD}, /* depth: beyond what the index can hold */
         {{68, 4, UINT32_MAX}, LOG_DECODE_BAD},
         {{76, 4, 0}, LOG_DECODE_BAD}, /* count */
         {{76, 4, EXTENT_PAGES_MAX + 1}, LOG_DECODE_BAD},
