@@ -18,6 +18,10 @@ log_create(struct env *env, struct io_queue_pool *pool, const struct log_hooks *
     if (log == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     log->env = env;
+    if (log_table_grow(log) != VARVE_OK) {
+        env_free(env, log);
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    }
     log->pool = pool;
     log->hooks = *hooks;
     log->settings = *settings;
@@ -70,7 +74,7 @@ log_add_segment(struct log *log, const struct state_segment *state, varve_error 
     }
     if (rc == VARVE_OK) {
         mutex_lock(&log->lock);
-        rc = log_insert(log, segment);
+        log_insert(log, segment);
         segment->refs--; /* the creator's */
         mutex_unlock(&log->lock);
     }

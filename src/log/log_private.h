@@ -40,8 +40,10 @@ struct log {
 
 /* The segment, whatever its phase, or NULL. Lock held. */
 struct segment *log_find(const struct log *log, uint64_t number);
-/* Into the table, which takes a reference. Lock held. VARVE_OK or VARVE_E_NOMEM. */
-int log_insert(struct log *log, struct segment *segment);
+/* The table, twice as large, or the first one. Lock held. VARVE_OK or VARVE_E_NOMEM. */
+int log_table_grow(struct log *log);
+/* Into the table, of which there is one and which takes a reference. Lock held. */
+void log_insert(struct log *log, struct segment *segment);
 void log_take_out(struct log *log, struct segment *segment);
 
 /*

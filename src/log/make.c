@@ -122,9 +122,8 @@ log_make_segment(struct log *log, enum log_stream stream, uint64_t least, struct
         bytes = SEGMENT_HEADER_BYTES + least;
     rc = create_segment(log, stream, bytes, &segment, err);
     mutex_lock(&log->lock);
-    if (rc == VARVE_OK && log_insert(log, segment) != VARVE_OK)
-        rc = error_set(err, VARVE_E_NOMEM, "out of memory");
     if (rc == VARVE_OK) {
+        log_insert(log, segment);
         segment->refs--; /* the creator's */
         segment->file_users = 1;
         log->open_file_count++;
@@ -137,8 +136,6 @@ log_make_segment(struct log *log, enum log_stream stream, uint64_t least, struct
     mutex_unlock(&log->lock);
     if (rc == VARVE_OK)
         log->hooks.segment_created(log->hooks.arg, segment, stream);
-    else if (segment != NULL)
-        segment_destroy(segment);
     return rc;
 }
 

@@ -30,8 +30,8 @@ log_find(const struct log *log, uint64_t number)
     return NULL;
 }
 
-static int
-table_grow(struct log *log)
+int
+log_table_grow(struct log *log)
 {
     size_t old_size = log->table_size;
     size_t size = old_size == 0 ? TABLE_FIRST : old_size * 2;
@@ -55,19 +55,18 @@ table_grow(struct log *log)
     return VARVE_OK;
 }
 
-int
+void
 log_insert(struct log *log, struct segment *segment)
 {
     size_t slot;
 
-    if (log->segment_count >= log->table_size && table_grow(log) != VARVE_OK)
-        return VARVE_E_NOMEM;
+    if (log->segment_count >= log->table_size)
+        (void)log_table_grow(log); /* short of memory its chains get longer */
     slot = table_slot(log, segment->number);
     segment->table_next = log->table[slot];
     log->table[slot] = segment;
     log->segment_count++;
     segment->refs++;
-    return VARVE_OK;
 }
 
 void

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -58,6 +59,46 @@ test_failed_segment(void **state)
         assert_true(space_used(life.store) == used);
     }
     assert_int_equal(life_put(CHAIN + 2, 1, PAGE_BYTES), 1);
+}
+
+/* Memory that cannot be had while a segment is made, the one for which the table has to grow included, costs no space. */
+static void
+test_segment_without_memory(void **state)
+{
+    uint64_t nth = 0, failures = 0;
+
+    (void)state;
+    life_must_close();
+    life.options[0][0] = "segment_bytes";
+    life.options[0][1] = "64K";
+    life_must_open();
+    for (uint32_t i = 0; life_stat("segments") < 70; i++, nth++) {
+        uint64_t used, segments;
+        struct iovec iov = {&used, sizeof(used)};
+        varve_page page = {.id = life_page_id(CHAIN, i), .iov = &iov, .iov_count = 1};
+
+        assert_true(i < 10000);
+        log_close_open(life.store->log);
+        while (log_seal(life.store->log, &life.err) == VARVE_OK)
+            continue;
+        used = space_used(life.store);
+        segments = life_stat("segments");
+        store_fault(life.disk, SIM_OP_ALLOC, NULL, ENOMEM, nth, 1);
+        assert_int_equal(varve_put_batch(life.store, life.ns, NULL, &page, 1, 0, &life.err), VARVE_OK);
+        sim_disk_faults_clear(life.disk);
+        if (page.status == VARVE_OK)
+            nth = UINT64_MAX; /* from the first one again, for the next segment */
+        else
+            failures++;
+        if (life_stat("segments") == segments)
+            assert_true(space_used(life.store) == used);
+        if (store_writable(life.store, &life.err) != VARVE_OK) { /* the manifest's write was it */
+            life_kill();
+            life_must_open();
+        }
+    }
+    assert_true(failures > 70);
+    memset(life.options, 0, sizeof(life.options));
 }
 
 static void
@@ -148,6 +189,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_failed_segment, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_segment_without_memory, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_readers_hold_space, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_tail_goes_first, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_not_dead, life_setup, life_teardown),
