@@ -47,6 +47,8 @@ struct log_hooks {
     void (*sync_failed)(void *arg);
     /* A segment is about to hold pages: nobody else knows it yet. */
     void (*segment_created)(void *arg, struct segment *segment, enum log_stream stream);
+    /* A segment takes no more pages. */
+    void (*segment_sealed)(void *arg, struct segment *segment);
     bool (*namespace_live)(void *arg, uint32_t ns_id);
 };
 

@@ -170,6 +170,7 @@ seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
     cond_broadcast(&log->created);
     mutex_unlock(&log->lock);
     if (sealed) {
+        log->hooks.segment_sealed(log->hooks.arg, segment);
         log_file_release(log, segment);
         log->hooks.space_give_back(log->hooks.arg, surplus);
     }

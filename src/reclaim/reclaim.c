@@ -13,6 +13,9 @@
 
 #define PREPARE_SEGMENTS 128u /* in a store of fewer, one that waits empty would cost more hits than it saves time */
 
+/* Each turn of the search for a victim looks at all pages: after so many, twice as many die in each. */
+#define PATIENT_TURNS 16u
+
 static int64_t
 budget_max(const struct reclaim *reclaim)
 {
@@ -82,15 +85,16 @@ reclaim_pick(struct reclaim *reclaim, bool (*may)(const void *owner))
 {
     struct heat *heat = reclaim->heat;
 
-    for (;;) {
+    for (unsigned turn = 0;; turn++) {
         struct heat_segment *victim = heat_coldest(heat, may);
+        unsigned haste = turn > PATIENT_TURNS ? turn - PATIENT_TURNS : 0;
         uint64_t live;
 
         if (victim == NULL || victim->live_bytes <= live_max(reclaim, victim))
             return victim;
         if (heat->horizon == heat->swept_horizon) {
             live = heat->live_bytes;
-            heat_shrink(heat, reclaim->segment_bytes / 2 + live / DYING_PART);
+            heat_shrink(heat, reclaim->segment_bytes / 2 + (haste < 8 ? live / DYING_PART << haste : live));
             if (heat->live_bytes == live) /* all is pinned, or was used just now */
                 return victim;
         }

@@ -107,6 +107,15 @@ recency_segment_begin(varve_store *store, struct segment *segment)
 }
 
 void
+recency_segment_trim(varve_store *store, struct segment *segment)
+{
+    mutex_lock(&store->recency.lock);
+    if (segment->heat != NULL)
+        heat_segment_trim(store->recency.heat, segment->heat);
+    mutex_unlock(&store->recency.lock);
+}
+
+void
 recency_segment_end(varve_store *store, struct segment *segment)
 {
     mutex_lock(&store->recency.lock);

@@ -102,6 +102,8 @@ void recency_gauges(varve_store *store, struct gauges *out);
 /* A new segment has no pages yet. Short of memory its pages stay unknown, and die with it. */
 void recency_segment_begin(varve_store *store, struct segment *segment);
 void recency_segment_end(varve_store *store, struct segment *segment);
+/* It gets no more pages: give back memory that was kept for them. */
+void recency_segment_trim(varve_store *store, struct segment *segment);
 /* Pages of an entry were stored; the one at index i was used at value - i. */
 void recency_add(varve_store *store, const struct entry *entry, uint64_t value);
 /* The value of the page at a key; 0: dead, or not known; UINT64_MAX: pinned. */

@@ -77,6 +77,12 @@ hook_segment_created(void *arg, struct segment *segment, enum log_stream stream)
         recency_note_segment(store, segment->bytes);
 }
 
+static void
+hook_segment_sealed(void *arg, struct segment *segment)
+{
+    recency_segment_trim(arg, segment);
+}
+
 static bool
 hook_namespace_live(void *arg, uint32_t ns_id)
 {
@@ -236,6 +242,7 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
         .commit = hook_log_commit,
         .sync_failed = hook_sync_failed,
         .segment_created = hook_segment_created,
+        .segment_sealed = hook_segment_sealed,
         .namespace_live = hook_namespace_live,
     };
     const struct log_settings settings = {
