@@ -449,7 +449,7 @@ take_back_header(const struct extent_write *extent)
     items = env_zalloc(store->env, header->count * sizeof(items[0]));
     for (uint32_t i = 0; items != NULL && i < header->count; i++) {
         items[i] = removal_item(number, offset, extent->pages[i]->id.bytes);
-        offset += log_pad(stored_size(extent->pages, extent->coded, i), header->align_shift);
+        offset += log_pad(extent_page_size(header, i), header->align_shift); /* coded pages are let go already */
     }
     /* Durable before a sync can say that the log is whole up to here: recovery verifies nothing that lies before such a mark. */
     if (items != NULL)
