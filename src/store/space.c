@@ -162,12 +162,20 @@ space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err)
     return VARVE_OK;
 }
 
-/* `used` has fallen: so does what may be used while there is more than the capacity. space.lock held. */
+/*
+ * `used` has fallen: so does what may be used while there is more than the capacity, but for the room that the next segment of survivors takes. space.lock
+ * held.
+ */
 static void
-lower_ceiling(struct space *space)
+lower_ceiling(varve_store *store)
 {
-    if (space->ceiling > space->used)
-        space->ceiling = space->used > space->capacity ? space->used : space->capacity;
+    struct space *space = &store->space;
+    uint64_t ceiling = space->used + store->segment_bytes + LOG_BLOCK_BYTES;
+
+    if (ceiling < space->capacity)
+        ceiling = space->capacity;
+    if (space->ceiling > ceiling)
+        space->ceiling = ceiling;
 }
 
 void
@@ -184,7 +192,7 @@ space_give_back(varve_store *store, uint64_t bytes)
     mutex_lock(&store->space.lock);
     assert(bytes <= store->space.used);
     store->space.used -= bytes;
-    lower_ceiling(&store->space);
+    lower_ceiling(store);
     cond_broadcast(&store->space.returned);
     mutex_unlock(&store->space.lock);
 }
@@ -196,7 +204,7 @@ space_segment_gone(varve_store *store, uint64_t bytes)
     assert(bytes <= store->space.returning && bytes <= store->space.used);
     store->space.returning -= bytes;
     store->space.used -= bytes;
-    lower_ceiling(&store->space);
+    lower_ceiling(store);
     cond_broadcast(&store->space.returned);
     mutex_unlock(&store->space.lock);
 }
