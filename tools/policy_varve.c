@@ -36,8 +36,6 @@ struct model {
     struct heat *heat;
     struct reclaim reclaim;
     struct judge *judge;
-    uint64_t *ids; /* of a request */
-    size_t id_room;
     struct model_segment **segments;
     uint32_t segment_count; /* as many as fit in the capacity */
     uint32_t segment_pages;
@@ -218,25 +216,19 @@ append_new(struct model *model, uint32_t page, uint64_t value)
 }
 
 /* The judge sees what is asked for; page numbers, mixed, stand for ids. */
-static int
-ask_judge(struct model *model, const uint32_t *pages, size_t count)
+static void
+ask_judge(struct judge *judge, const uint32_t *pages, size_t count)
 {
-    if (count > model->id_room) {
-        uint64_t *ids = reallocarray(model->ids, count, sizeof(ids[0]));
+    struct judge_call call;
 
-        if (ids == NULL)
-            return VARVE_E_NOMEM;
-        model->ids = ids;
-        model->id_room = count;
-    }
+    judge_begin(judge, &call, count);
     for (size_t i = 0; i < count; i++) {
         uint64_t id = (pages[i] + UINT64_C(1)) * 0xbf58476d1ce4e5b9u;
 
         id = (id ^ id >> 27) * 0x94d049bb133111ebu;
-        model->ids[i] = id ^ id >> 31;
+        judge_asked(judge, &call, id ^ id >> 31, i);
     }
-    judge_call(model->judge, model->ids, count);
-    return VARVE_OK;
+    judge_end(judge, &call);
 }
 
 static int
@@ -244,8 +236,9 @@ play_request(struct model *model, const uint32_t *pages, size_t count)
 {
     uint64_t value = heat_clock(model->heat, count), demotion;
     size_t hits = 0;
-    int rc = ask_judge(model, pages, count);
+    int rc = VARVE_OK;
 
+    ask_judge(model->judge, pages, count);
     while (hits < count && model->copies[pages[hits]].segment != NONE)
         hits++;
     model->result->hits += hits;
@@ -346,7 +339,6 @@ model_destroy(struct model *model)
     free(model->segments);
     free(model->vacant);
     free(model->copies);
-    free(model->ids);
     judge_destroy(model->judge);
     heat_destroy(model->heat);
 }

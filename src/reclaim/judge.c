@@ -163,34 +163,24 @@ in_sample(const struct judge *judge, uint64_t id)
     return (id & ((UINT64_C(1) << judge->shift) - 1)) == 0;
 }
 
-/* Hits of a call. As the store does it: what was there is used now; from the first miss on, all is as old as new pages are. */
-static double
-play(struct judge *judge, unsigned answer, const uint64_t *ids, size_t count, uint64_t value)
+/* One page in one cache. As the store does it: what was there is used now; from the first miss on, all is as old as new pages are. */
+static void
+play(struct judge *judge, struct judge_call *call, unsigned answer, uint64_t id, uint64_t used)
 {
     struct shadow *shadow = &judge->shadows[answer];
-    uint64_t age = shadow->count < judge->room ? 0 : judge->clock - oldest(shadow);
-    uint64_t demotion = age * demotions[answer] / 256;
-    bool missed = false;
-    double hits = 0;
+    uint16_t page = shadow->table[slot_of(shadow, id)];
 
-    for (size_t i = 0; i < count; i++) {
-        uint64_t used = value - i;
-        uint16_t page;
-
-        if (!in_sample(judge, ids[i]))
-            continue;
-        page = shadow->table[slot_of(shadow, ids[i])];
-        missed = missed || page == NONE;
-        used -= missed ? demotion : 0;
-        hits += missed ? 0 : 1;
-        if (page == NONE) {
-            insert(shadow, judge->room, ids[i], used);
-        } else if (used > shadow->values[page]) {
-            shadow->values[page] = used;
-            sift(shadow, shadow->place[page]);
-        }
+    call->answers[answer].missed = call->answers[answer].missed || page == NONE;
+    if (call->answers[answer].missed)
+        used -= call->answers[answer].demotion;
+    else
+        call->answers[answer].hits++;
+    if (page == NONE) {
+        insert(shadow, judge->room, id, used);
+    } else if (used > shadow->values[page]) {
+        shadow->values[page] = used;
+        sift(shadow, shadow->place[page]);
     }
-    return hits;
 }
 
 static bool
@@ -217,18 +207,36 @@ decide(struct judge *judge)
 }
 
 void
-judge_call(struct judge *judge, const uint64_t *ids, size_t count)
+judge_begin(struct judge *judge, struct judge_call *call, size_t count)
 {
-    double asked = 0, keep, hits;
-
     judge->clock += count + 1;
-    for (size_t i = 0; i < count; i++)
-        asked += in_sample(judge, ids[i]) ? 1 : 0;
-    keep = asked < judge->window ? 1 - asked / judge->window : 0;
-    hits = play(judge, 0, ids, count, judge->clock);
+    *call = (struct judge_call){.value = judge->clock};
+    for (unsigned answer = 0; answer < JUDGE_ANSWERS; answer++) {
+        const struct shadow *shadow = &judge->shadows[answer];
+        uint64_t age = shadow->count < judge->room ? 0 : judge->clock - oldest(shadow);
+
+        call->answers[answer].demotion = age * demotions[answer] / 256;
+    }
+}
+
+void
+judge_asked(struct judge *judge, struct judge_call *call, uint64_t id, size_t index)
+{
+    if (!in_sample(judge, id))
+        return;
+    call->asked++;
+    for (unsigned answer = 0; answer < JUDGE_ANSWERS; answer++)
+        play(judge, call, answer, id, call->value - index);
+}
+
+void
+judge_end(struct judge *judge, const struct judge_call *call)
+{
+    double keep = call->asked < judge->window ? 1 - call->asked / judge->window : 0;
+
     for (unsigned answer = 1; answer < JUDGE_ANSWERS; answer++) {
         struct shadow *shadow = &judge->shadows[answer];
-        double gained = play(judge, answer, ids, count, judge->clock) - hits;
+        double gained = call->answers[answer].hits - call->answers[0].hits;
 
         shadow->gained = shadow->gained * keep + gained;
         shadow->spread = shadow->spread * keep + gained * gained;

@@ -32,6 +32,40 @@ recency_deinit(varve_store *store)
     if (store->log != NULL && store->recency.heat != NULL)
         log_for_each(store->log, forget_segment, store);
     heat_destroy(store->recency.heat);
+    judge_destroy(store->recency.judge);
+}
+
+void
+recency_begin_judging(varve_store *store)
+{
+    struct recency *recency = &store->recency;
+    uint64_t pages = 0;
+
+    if (atomic_load_explicit(&recency->judging, memory_order_relaxed))
+        return;
+    mutex_lock(&recency->lock);
+    for (const struct heat_segment *segment = recency->heat->first; segment != NULL; segment = segment->next)
+        pages += segment->count;
+    if (pages > 0) /* short of memory there is none: then the order is that of the last use */
+        recency->judge = judge_create(store->env, pages);
+    atomic_store_explicit(&recency->judging, recency->judge != NULL, memory_order_release);
+    mutex_unlock(&recency->lock);
+}
+
+void
+recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size_t count)
+{
+    struct recency *recency = &store->recency;
+    struct judge_call call;
+
+    if (!atomic_load_explicit(&recency->judging, memory_order_acquire))
+        return;
+    mutex_lock(&recency->lock);
+    judge_begin(recency->judge, &call, count);
+    for (size_t i = 0; i < count; i++) /* ids are digests: any part of one is as good as random */
+        judge_asked(recency->judge, &call, wire_get64(ids[i].bytes + VARVE_ID_BYTES - 8) ^ ns_id, i);
+    judge_end(recency->judge, &call);
+    mutex_unlock(&recency->lock);
 }
 
 void
@@ -55,6 +89,7 @@ recency_gauges(varve_store *store, struct gauges *out)
     out->live_bytes = heat->live_bytes + heat->pinned_bytes;
     out->heat_file_bytes = store->recency.file_bytes;
     out->live_target_bytes = heat->live_max;
+    out->eviction_answer = store->recency.judge == NULL ? 0 : judge_answer(store->recency.judge);
     out->recency_memory_bytes = sizeof(*heat);
     for (const struct heat_segment *segment = heat->first; segment != NULL; segment = segment->next)
         out->recency_memory_bytes += sizeof(*segment) + (uint64_t)segment->room * HEAT_PAGE_BYTES +
@@ -120,7 +155,7 @@ touches_begin(struct touches *touches, varve_store *store, struct index_view *vi
     touches->view = view;
     touches->count = count;
     touches->base = 0;
-    touches->unless_recent = touches->skipped = touches->has_first = false;
+    touches->unless_recent = touches->brings_pages = touches->skipped = touches->has_first = false;
     touches->first_index = 0;
     touches->run_count = 0;
 }
@@ -244,7 +279,7 @@ settle(struct touches *touches)
 {
     struct recency *recency = &touches->store->recency;
     uint64_t depth = touches->has_first ? touches->first.depth : 0;
-    uint64_t parent;
+    uint64_t parent, demotion = 0;
 
     if (touches->base != 0 || touches->skipped)
         return;
@@ -255,14 +290,16 @@ settle(struct touches *touches)
     }
     parent = recent_parent(touches);
     mutex_lock(&recency->lock);
+    if (touches->brings_pages && recency->judge != NULL)
+        demotion = judge_demotion(recency->judge, recency->heat);
     if (parent != 0) { /* pages before the first that was found are new: they cannot be younger than now */
-        touches->base = parent + (uint64_t)touches->first_index;
+        touches->base = parent + (uint64_t)touches->first_index - demotion;
         if (touches->base > recency->heat->clock)
             touches->base = recency->heat->clock;
         mutex_unlock(&recency->lock);
         return;
     }
-    touches->base = heat_clock(recency->heat, touches->count + depth) - depth;
+    touches->base = heat_clock(recency->heat, touches->count + depth) - depth - demotion;
     mutex_unlock(&recency->lock);
     if (touches->first_index < 0)
         touches->base--;

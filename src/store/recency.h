@@ -18,6 +18,7 @@
 #include "base/lock.h"
 #include "index/index.h"
 #include "log/log.h"
+#include "reclaim/judge.h"
 #include "reclaim/reclaim.h"
 
 #define TOUCH_RUNS_MAX 64
@@ -26,6 +27,8 @@ struct recency {
     struct mutex lock;
     struct heat *heat;
     struct reclaim reclaim;
+    struct judge *judge;           /* NULL: nothing had to be reclaimed yet */
+    atomic_bool judging;           /* there is one: asked without the lock */
     uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
     bool missing;                  /* segments of an earlier life have pages that heat does not know */
     /* The file HEAT: of whoever opens, closes, or does background work. */
@@ -49,6 +52,7 @@ struct touches {
     size_t count;        /* pages of the call */
     uint64_t base;       /* the page at index i gets base - i; 0: not settled */
     bool unless_recent;  /* do nothing when the chain was stamped lately */
+    bool brings_pages;   /* a put: its pages are as old as the judge says that new ones are */
     bool skipped;        /* so it was */
     bool has_first;      /* first, first_index: the page nearest to the root */
     int64_t first_index; /* -1: the parent of the call's first page */
@@ -61,6 +65,11 @@ struct touches {
 int recency_init(varve_store *store, varve_error *err);
 /* Before the log goes. */
 void recency_deinit(varve_store *store);
+
+/* The store is full: from now on the judge listens. */
+void recency_begin_judging(varve_store *store);
+/* A request asked for these pages, root first: for the judge. */
+void recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size_t count);
 
 /* `view` must stay acquired until touches_end(). */
 void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count);

@@ -40,6 +40,7 @@ choose(varve_store *store)
         return victim;
     if (!recency_load(store))
         return log_find_oldest(store->log);
+    recency_begin_judging(store);
     space = space_for_segments(store);
     mutex_lock(&recency->lock);
     reclaim_set_bytes(&recency->reclaim, space, store->segment_bytes);

@@ -75,6 +75,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
             estimate->prefix_time_us[found] = read_speed_us(&speed, bytes, coded_bytes);
     }
     touches_end(&touches);
+    recency_asked(store, walk.ns_id, ids, count);
     walk_end(&walk);
     if (estimate != NULL)
         estimate->extents = extents;

@@ -284,6 +284,7 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
         }
         view = index_view_acquire(store->index);
         touches_begin(&put->touches, store, view, put->count);
+        put->touches.brings_pages = true;
         find_stored(put, view, parent);
         write_groups(put, view);
         finish_extents(put);

@@ -25,11 +25,12 @@ mixed(uint64_t x)
 static void
 ask(struct judge *judge, uint64_t chain)
 {
-    uint64_t ids[CHAIN];
+    struct judge_call call;
 
+    judge_begin(judge, &call, CHAIN);
     for (uint64_t i = 0; i < CHAIN; i++)
-        ids[i] = mixed(chain * CHAIN + i);
-    judge_call(judge, ids, CHAIN);
+        judge_asked(judge, &call, mixed(chain * CHAIN + i), i);
+    judge_end(judge, &call);
 }
 
 /* Documents that are asked for again and again, among prompts that never come back: these should go first. */
