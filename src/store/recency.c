@@ -220,18 +220,16 @@ recency_value(varve_store *store, struct index_view *view, const struct key *key
     return value;
 }
 
-/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
-static void
-stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
+void
+recency_touch_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value)
 {
-    varve_store *store = touches->store;
     struct key key = *from;
     struct entry entry;
 
-    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && step_up(touches->view, &key); entries++) {
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && step_up(view, &key); entries++) {
         bool done;
 
-        if (!index_find_key(touches->view, &key, &entry))
+        if (!index_find_key(view, &key, &entry))
             return;
         value++; /* of the page at key */
         mutex_lock(&store->recency.lock);
@@ -304,7 +302,8 @@ settle(struct touches *touches)
     if (touches->first_index < 0)
         touches->base--;
     if (touches->has_first)
-        stamp_ancestors(touches, &touches->first, touches->base - (uint64_t)touches->first_index);
+        recency_touch_ancestors(touches->store, touches->view, &touches->first,
+                                touches->base - (uint64_t)touches->first_index);
 }
 
 static void

@@ -32,7 +32,7 @@ struct recency {
     uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
     bool missing;                  /* segments of an earlier life have pages that heat does not know */
     /* The file HEAT: of whoever opens, closes, or does background work. */
-    size_t restored;             /* segments whose recency it brought back */
+    size_t restored;             /* segments whose recency it brought back, of all their pages */
     _Atomic uint64_t file_bytes; /* that were paid for it */
     uint64_t saved_ns;           /* when it was written last, or tried */
 };
@@ -79,6 +79,9 @@ void touches_add(struct touches *touches, const struct location *location, int64
 uint64_t touches_value(struct touches *touches);
 /* Stamp the pages added, and their ancestors. */
 void touches_end(struct touches *touches);
+
+/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
+void recency_touch_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value);
 
 /* Recovery: a segment is there already, with pages that recency_load() will make known. */
 void recency_expect(varve_store *store, uint64_t segment);

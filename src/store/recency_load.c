@@ -57,15 +57,19 @@ first_value(const struct loading *loading, const struct entry *entry)
         key = (struct key){entry->key.ns_id, entry->parent_depth, entry->parent_branch};
     if (entry->parent_branch != 0 || key.depth-- > 0)
         value = recency_value(loading->store, loading->view, &key);
-    return value != 0 && value != UINT64_MAX ? value : unknown_value(loading, entry);
+    return value != 0 && value != UINT64_MAX ? value - 1 : unknown_value(loading, entry);
 }
 
 static void
 load_entry(struct loading *loading, const struct entry *entry)
 {
-    uint64_t value = first_value(loading, entry);
+    uint64_t value = first_value(loading, entry), known;
 
     recency_add(loading->store, entry, value);
+    /* Pages that HEAT knows may be younger than their parents, which moved since it was written. */
+    known = recency_value(loading->store, loading->view, &entry->key);
+    if (known != 0 && known != UINT64_MAX)
+        recency_touch_ancestors(loading->store, loading->view, &entry->key, known);
     loading->last = *entry;
     loading->value = value - entry->count;
 }

@@ -205,6 +205,35 @@ judge_directory(void *arg, const struct manifest_state *state)
                  account->runs, state->segment_count, state->run_count);
 }
 
+static void
+find_sealed(void *arg, const struct segment *segment)
+{
+    bool *found = arg;
+
+    *found = *found || segment->phase == SEGMENT_SEALED;
+}
+
+void
+sim_verify_limits(struct sim *sim)
+{
+    uint64_t used = space_used(sim->store), min_free = sim->store->options.min_free, available;
+    bool droppable = false;
+
+    if (sim_excused(sim) || atomic_load(&sim->store->read_only))
+        return;
+    log_for_each(sim->store->log, find_sealed, &droppable);
+    if (used > sim->config.capacity && droppable)
+        sim_fail("%" PRIu64 " bytes are used, the capacity is %" PRIu64, used, sim->config.capacity);
+    SIM_COUNT(sim, SIM_EVENT_REACHED, sim->lowered && used <= sim->config.capacity);
+    sim->lowered = sim->lowered && used > sim->config.capacity;
+    if (sim->store->env->ops->free_space(sim->store->env, &available) < 0)
+        return;
+    if (available < min_free && droppable)
+        sim_fail("%" PRIu64 " bytes are free, not %" PRIu64, available, min_free);
+    SIM_COUNT(sim, SIM_EVENT_FREED, sim->freeing && available >= min_free);
+    sim->freeing = sim->freeing && available < min_free;
+}
+
 void
 sim_verify_accounts(struct sim *sim)
 {
