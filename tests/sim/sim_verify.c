@@ -11,15 +11,19 @@
 #define VERIFY_BATCH 24
 #define ASK_BATCH    1024
 
-static void
+/* Read the next pages. Returns the one behind them. */
+static uint32_t
 read_batch(struct sim *sim, uint32_t ns, uint32_t first)
 {
     uint32_t numbers[VERIFY_BATCH];
     size_t count = 0;
 
-    while (count < VERIFY_BATCH && first < sim->oracle->pages)
+    do
         numbers[count++] = first++;
+    while (count < VERIFY_BATCH && first < sim->oracle->pages &&
+           !(sim->config.honest && first % sim->oracle->settings.chain_pages == 0));
     sim_read_pages(sim, ns, numbers, count, 0);
+    return first;
 }
 
 static void
@@ -49,9 +53,9 @@ sim_verify_pages(struct sim *sim, bool read_all)
     for (uint32_t ns = 0; ns < sim->oracle->settings.namespaces && !sim->disk->stopped; ns++) {
         ask_all(sim, ns);
         if (!read_all)
-            read_batch(sim, ns, (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages));
-        for (uint32_t page = 0; read_all && page < sim->oracle->pages; page += VERIFY_BATCH)
-            read_batch(sim, ns, page);
+            (void)read_batch(sim, ns, (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages));
+        for (uint32_t page = 0; read_all && page < sim->oracle->pages;)
+            page = read_batch(sim, ns, page);
     }
 }
 
