@@ -169,10 +169,11 @@ draw_reuse(struct sim_config *config, uint64_t seed)
 
     config->capacity_least = config->capacity;
     config->heat_trouble = sim_rng_chance(&rng, 200);
-    config->disk.size_bytes = config->capacity < 16 * MIB && sim_rng_chance(&rng, 150) ? 24 * MIB : 0;
+    config->disk.size_bytes =
+        config->capacity < 16 * MIB && oracle->size_max <= 300 * KIB && sim_rng_chance(&rng, 150) ? 24 * MIB : 0;
     if (oracle->size_max > 300 * KIB || config->whole_batches || !sim_rng_chance(&rng, 300))
         return;
-    config->capacity = config->capacity_least = 4 * MIB;
+    config->capacity = config->capacity_least = PICK(&rng, 4 * MIB, 5 * MIB, 6 * MIB);
     config->disk.size_bytes = sim_rng_chance(&rng, 300) ? 24 * MIB : 0;
     config->capacity_changes = sim_rng_chance(&rng, 300);
     oracle->namespaces = (uint32_t)PICK(&rng, 1, 1, 2);
@@ -180,16 +181,16 @@ draw_reuse(struct sim_config *config, uint64_t seed)
     oracle->sizes = sim_rng_chance(&rng, 700) ? ORACLE_SIZES_FIXED : ORACLE_SIZES_BLOCKS;
     oracle->size_max = (uint32_t)PICK(&rng, 4096, 7 * KIB, 12 * KIB, 16 * KIB, 28 * KIB);
     pages = 7 * MIB / oracle->size_max / oracle->namespaces;
-    oracle->chain_pages = (uint32_t)PICK(&rng, 3, 8, 16, 40);
+    oracle->chain_pages = (uint32_t)PICK(&rng, 8, 16, 40, 100);
     oracle->chains = (uint32_t)(pages / oracle->chain_pages) + 1;
     config->hot_chains = oracle->chains / (uint32_t)PICK(&rng, 4, 8, 16) + 1;
-    config->batch_max = (uint32_t)PICK(&rng, 8, 16, 40);
+    config->batch_max = 400 * KIB / oracle->size_max;
     config->whole_batches = true;
     config->honest = oracle->sizes == ORACLE_SIZES_FIXED && sim_rng_chance(&rng, 500);
     config->weights[SIM_CALL_PUT] = 100;
     config->weights[SIM_CALL_PROBE] = 30;
     config->weights[SIM_CALL_REMOVE] = config->honest ? 0 : 8;
-    config->weights[SIM_CALL_OPTION] = 6;
+    config->weights[SIM_CALL_OPTION] = (uint32_t)PICK(&rng, 2, 40);
 }
 
 static void

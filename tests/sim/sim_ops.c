@@ -291,15 +291,16 @@ sim_sync_store(struct sim *sim)
 static void
 change_room(struct sim *sim)
 {
-    static const uint64_t rooms[] = {4, 5, 6, 8, 16, 3}; /* the last one: of min_free only */
+    static const uint64_t rooms[] = {4, 5, 6, 8, 16};
     bool capacity = sim->config.disk.size_bytes == 0 || sim_rng_chance(&sim->rng, 500);
-    uint64_t room = rooms[sim_rng_below(&sim->rng, sizeof(rooms) / sizeof(rooms[0]) - capacity)] << 20;
-    uint64_t value = room, used = sim_disk_used(sim->disk);
+    uint64_t room = rooms[sim_rng_below(&sim->rng, sizeof(rooms) / sizeof(rooms[0]))] << 20;
+    uint64_t used = sim_disk_used(sim->disk), least = (uint64_t)(capacity ? 4 : 3) << 20, value;
     varve_error err = {0};
     char text[24];
 
-    if (!capacity)
-        value = room < sim->config.disk.size_bytes ? sim->config.disk.size_bytes - room : 0;
+    if (used > least && sim_rng_chance(&sim->rng, 500)) /* below what there is */
+        room = sim_rng_between(&sim->rng, least, used) & ~(uint64_t)4095;
+    value = capacity ? room : room < sim->config.disk.size_bytes ? sim->config.disk.size_bytes - room : 0;
     (void)snprintf(text, sizeof(text), "%" PRIu64, value);
     sim_log("option %s=%s", capacity ? "capacity" : "min_free", text);
     sim_config_set_room(&sim->config, capacity ? "capacity" : "min_free", value, room);
@@ -326,7 +327,7 @@ sim_option(struct sim *sim)
                    {"sync_interval_ms", 0, 200, NULL},
                    {"codec", 0, 2, codecs}};
     const size_t count = sizeof(options) / sizeof(options[0]);
-    size_t i = sim_rng_below(&sim->rng, count + 2);
+    size_t i = sim_rng_below(&sim->rng, count + 3);
     uint64_t number;
     varve_error err = {0};
     char value[24];
