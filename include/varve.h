@@ -65,6 +65,7 @@ typedef struct varve_iter varve_iter;           /* opaque */
 enum varve_status {
     VARVE_OK = 0,
     VARVE_MISS = 1,        /* page status, or end of iteration: no such page. Not an error.                     */
+    VARVE_SKIPPED = 2,     /* page status of a put: not stored, to stay within `write_budget`. Not an error.        */
     VARVE_E_ARG = -1001,   /* a bad argument: fix the caller                                                     */
     VARVE_E_NOMEM = -1002, /* out of memory: retry later, or lower memtable_bytes and block_cache_bytes           */
     VARVE_E_IO = -1003,    /* the device failed; os_errno says how. The page was not stored, or not read           */
@@ -98,7 +99,7 @@ VARVE_API int varve_version_number(void);
  */
 typedef struct varve_option_desc {
     const char *name;
-    const char *type;          /* "size", "int", "bool" or "enum: a|b|c" */
+    const char *type; /* "size", "int", "bool", "enum: a|b|c", or "size|x": a size, or "0.5x", times the capacity */
     const char *default_value; /* as varve_options_set() takes it */
     const char *help;
     int live; /* 1: varve_option_set() may change it while the store is open */
@@ -173,6 +174,40 @@ VARVE_API int varve_namespace_open(varve_store *store, const char *name, const v
  */
 VARVE_API int varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err);
 
+/*
+ * Limits of a namespace. They are this process's, as options are, and not stored: set them again after each varve_open().
+ */
+typedef struct varve_namespace_limits {
+    uint32_t struct_size;
+    uint32_t reserved;
+    uint64_t quota_bytes; /* what its pages take in the log, padding included, while they are kept; 0: no quota */
+    uint64_t ttl_s;       /* seconds, at most 2^32; 0: pages do not expire */
+} varve_namespace_limits;
+
+#define VARVE_NAMESPACE_LIMITS_INIT                                                                                    \
+    {                                                                                                                  \
+        .struct_size = (uint32_t)sizeof(varve_namespace_limits)                                                        \
+    }
+
+/*
+ * Set both limits. They go on when the namespace is cleared.
+ *
+ * Quota: of the namespace's pages the most recently used are kept, ends of chains going first, as in the whole store. The others are
+ * given up when their segment is reclaimed; until then they may be found, and a use takes them back. In a large store the quota is kept to within
+ * what is used in 1/16,000 of the time that the store reaches back to.
+ *
+ * Time to live: a page that no call has put, probed, read or touched for ttl_s is a miss from then on, and its space comes back. It is never
+ * one sooner, and always at most 1/32 of ttl_s (and 1/16,000 of the time that the store reaches back to) later; a use counts from the beginning of
+ * its call. varve_exists_batch() is not a use. To put an expired page again stores it again (the copy that is left is taken back: a page id has one
+ * value for ever); naming it as a parent, or touching it, does not. Under a time to live nothing comes back that was given up: not for a quota, nor for capacity
+ * either. Pages that are there when a time to live is set, after varve_open() too, count as used then. Pages of 0 bytes do not expire.
+ *
+ * Each namespace with limits takes 256 KiB of memory. Reads the index the first time after varve_open(). VARVE_OK, VARVE_E_ARG or VARVE_E_NOMEM; on
+ * failure nothing has changed.
+ */
+VARVE_API int varve_namespace_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits,
+                                         varve_error *err);
+
 /* One page of a batch. The caller fills id, iov and iov_count; the store fills status and size. */
 typedef struct varve_page {
     varve_id id;
@@ -193,6 +228,9 @@ enum varve_put_flags {
  *
  * pages[i].status on return: VARVE_OK (stored, or was stored already), VARVE_E_ARG (page too large, bad iov), VARVE_E_NOSPC,
  * VARVE_E_IO, VARVE_E_READONLY, VARVE_E_NOMEM. An id that occurs twice in the batch is stored once.
+ * With `write_budget`, VARVE_SKIPPED: not stored, on purpose. Of the new pages of a batch the first ones are stored, the fewer the less of the budget is left;
+ * none where pages[0] is new and `parent` is given and not stored; and none after a page that failed. So, but for failing devices, no page is stored
+ * without the one before it, and a batch is worth trying again later as a whole.
  *
  * Ownership: ids, iovecs and buffers stay the caller's and must not change until the call returns. Buffers whose address and
  *            length are multiples of varve_io_align() are written from directly; others are copied once.
@@ -249,6 +287,28 @@ VARVE_API int64_t varve_touch(varve_store *store, varve_namespace *ns, const var
 /* Forget pages for good. They can be put again. Returns the number that were there, or a negative code. */
 VARVE_API int64_t varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
                                      varve_error *err);
+
+/*
+ * Keep pages: they are not given up for age, quota or time to live. Pins the longest stored prefix of ids[0..count), a chain or a part of
+ * one in order, and with it the ancestors of ids[0] that are stored, so that what is pinned can be hit. Returns the number of pages of ids that are
+ * pinned now (those that were before, included), at least 0, or a negative code. Counts as a use.
+ *
+ * All pins of the store together take at most `pin_bytes`, padding included, when they are made: the pages that exceed it, and those after them, are not pinned. When the
+ * ancestors alone exceed it, nothing is. A page of 0 bytes cannot be pinned, and ends the prefix. Pins take part of a quota.
+ *
+ * A pin lasts until varve_unpin(), the page's removal, or the clearing of its namespace; there is no count of how often a page was pinned. It may be
+ * lost where pages are lost at all: with a bad checksum, or when the file system is so full that nothing can be copied. After varve_open() pins of before may
+ * hold or not: pin again what is to stay. May wait for a copy by reclaim of a few MiB.
+ */
+VARVE_API int64_t varve_pin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
+                            varve_error *err);
+
+/*
+ * Take pins back, of those of ids[0..count) that are stored, each on its own. They count as used now. Ancestors that a varve_pin() pinned unnamed stay so until
+ * they are named here: other pins may need them. Returns the number of pages that were pinned, or a negative code.
+ */
+VARVE_API int64_t varve_unpin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count,
+                              varve_error *err);
 
 /* What buffers and lengths should be multiples of so that no copy is made (512 to 4096). */
 VARVE_API size_t varve_io_align(const varve_store *store);

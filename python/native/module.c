@@ -169,6 +169,7 @@ add_constants(PyObject *module)
     } constants[] = {
         {"OK", VARVE_OK},
         {"MISS", VARVE_MISS},
+        {"SKIPPED", VARVE_SKIPPED},
         {"E_ARG", VARVE_E_ARG},
         {"E_NOMEM", VARVE_E_NOMEM},
         {"E_IO", VARVE_E_IO},

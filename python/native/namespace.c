@@ -155,6 +155,32 @@ namespace_remove(PyObject *object, PyObject *arg)
     return count_ids(object, arg, call_remove);
 }
 
+static int64_t
+call_pin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, void *arg, varve_error *err)
+{
+    (void)arg;
+    return varve_pin(store, ns, ids, count, err);
+}
+
+static int64_t
+call_unpin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, void *arg, varve_error *err)
+{
+    (void)arg;
+    return varve_unpin(store, ns, ids, count, err);
+}
+
+static PyObject *
+namespace_pin(PyObject *object, PyObject *arg)
+{
+    return count_ids(object, arg, call_pin);
+}
+
+static PyObject *
+namespace_unpin(PyObject *object, PyObject *arg)
+{
+    return count_ids(object, arg, call_unpin);
+}
+
 static PyObject *
 list_of(const uint64_t *values, size_t count)
 {
@@ -240,6 +266,33 @@ namespace_clear(PyObject *object, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+namespace_limits(PyObject *object, PyObject *args)
+{
+    varve_namespace_limits limits = VARVE_NAMESPACE_LIMITS_INIT;
+    struct namespace_object *self = as_namespace(object);
+    unsigned long long quota_bytes, ttl_s;
+    varve_error err = {0};
+    PyThreadState *thread;
+    varve_store *store;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "KK:limits", &quota_bytes, &ttl_s))
+        return NULL;
+    limits.quota_bytes = quota_bytes;
+    limits.ttl_s = ttl_s;
+    store = store_enter(self->store);
+    if (store == NULL)
+        return NULL;
+    thread = PyEval_SaveThread();
+    rc = varve_namespace_limits_set(store, self->ns, &limits, &err);
+    store_leave(self->store);
+    PyEval_RestoreThread(thread);
+    if (rc != VARVE_OK)
+        return raise_error(rc, &err);
+    Py_RETURN_NONE;
+}
+
 int
 namespace_type_make(void)
 {
@@ -253,6 +306,9 @@ namespace_type_make(void)
         {"exists_batch", namespace_exists, METH_O, NULL},
         {"touch", namespace_touch, METH_O, NULL},
         {"remove_batch", namespace_remove, METH_O, NULL},
+        {"pin", namespace_pin, METH_O, NULL},
+        {"unpin", namespace_unpin, METH_O, NULL},
+        {"limits", namespace_limits, METH_VARARGS, NULL},
         {"clear", namespace_clear, METH_NOARGS, NULL},
         {0},
     };

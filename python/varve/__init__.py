@@ -42,6 +42,7 @@ from ._native import (
     PAGE_BYTES_MAX,
     PAGE_PARTS_MAX,
     PLAN_NEVER,
+    SKIPPED,
 )
 from ._store import LoadPlan, Namespace, Store, chain, options, plan, stat_descriptions, strerror
 
@@ -64,6 +65,7 @@ __all__ = [
     "PAGE_BYTES_MAX",
     "PAGE_PARTS_MAX",
     "PLAN_NEVER",
+    "SKIPPED",
     "Error",
     "LoadPlan",
     "Namespace",

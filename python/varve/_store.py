@@ -8,8 +8,8 @@ ids         page ids, 32 bytes each, one after the other: bytes or anything else
 integers    a buffer of n 64-bit integers (array('Q'), a numpy array of int64 or uint64, in C order), an object whose
             numpy() gives one (a torch tensor on the CPU), or a list, tuple or other sequence of int. Buffers are the
             fastest.
-statuses    array('i') with one number a page, in the order of the ids: varve.OK (0), varve.MISS (1) or a negative
-            varve.E_*.
+statuses    array('i') with one number a page, in the order of the ids: varve.OK (0), varve.MISS (1),
+            varve.SKIPPED (2) or a negative varve.E_*.
 
 Objects with the buffer protocol are held while a call runs, so they cannot be resized or freed; their bytes must not be
 changed by another thread meanwhile. Memory given by address is the caller's altogether: it must stay valid until the
@@ -190,7 +190,8 @@ class Namespace:
             sync: return only when the pages survive a power failure.
 
         Returns:
-            statuses: OK (stored, or was stored already), E_ARG (page too large), E_NOSPC, E_IO, E_READONLY, E_NOMEM.
+            statuses: OK (stored, or was stored already), SKIPPED (not stored, to stay within the option write_budget:
+                the last new pages of the batch), E_ARG (page too large), E_NOSPC, E_IO, E_READONLY, E_NOMEM.
         """
         return array("i", self._native.put_batch(ids, addresses, sizes, parts, parent, sync))
 
@@ -268,6 +269,38 @@ class Namespace:
     def remove_batch(self, ids: Exporter) -> int:
         """Forget pages for good; they can be put again. Returns how many were stored."""
         return self._native.remove_batch(ids)
+
+    def pin(self, ids: Exporter) -> int:
+        """Keep pages: they are not given up for age, quota or time to live.
+
+        Pins the longest stored prefix of `ids`, and the ancestors of the first; what exceeds the option pin_bytes is
+        not pinned. Pins last until unpin(), removal or clear(); after opening a store again, pin again.
+
+        Returns:
+            the number of pages of `ids` that are pinned now.
+        """
+        return self._native.pin(ids)
+
+    def unpin(self, ids: Exporter) -> int:
+        """Take pins back, each page on its own. Returns how many were pinned.
+
+        Ancestors that pin() pinned unnamed stay so until they are named here.
+        """
+        return self._native.unpin(ids)
+
+    def limits(self, *, quota: int = 0, ttl: int = 0) -> None:
+        """Set both limits of the namespace. They are this process's, and not stored: set them after each opening.
+
+        Args:
+            quota: bytes that its pages may take while they are kept; the least recently used ones beyond are given up.
+                0: none.
+            ttl: seconds after which a page that nobody put, probed, read or touched is a miss; never sooner, and 1/32
+                later at most. 0: none.
+        """
+        for name, value, most in ("quota", quota, _HINT_MAX), ("ttl", ttl, 1 << 32):
+            if not 0 <= value <= most:
+                raise ValueError(f"{name}: {value} is not between 0 and {most}")
+        self._native.limits(quota, ttl)
 
     def clear(self) -> None:
         """Forget every page of the namespace for good, in O(1). Pages put meanwhile may or may not be forgotten."""

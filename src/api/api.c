@@ -19,6 +19,8 @@ varve_strerror(int code)
         return "VARVE_OK: success";
     case VARVE_MISS:
         return "VARVE_MISS: no such page";
+    case VARVE_SKIPPED:
+        return "VARVE_SKIPPED: not stored, to stay within the write budget";
     case VARVE_E_ARG:
         return "VARVE_E_ARG: bad argument";
     case VARVE_E_NOMEM:

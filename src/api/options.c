@@ -30,6 +30,12 @@ static const struct option_row rows[] = {
 
 static const char enum_prefix[] = "enum: ";
 
+/* The value of an option of type "size|x" that is given as times the capacity: this bit, and millionths. */
+#define TIMES          ((uint64_t)1 << 63)
+#define TIMES_UNIT     1000000u
+#define TIMES_DECIMALS 6
+#define TIMES_MAX      1000u
+
 /* Parse "8M", "1.5G" is not taken: whole numbers only. 0, or -1 when the text is no size or overflows. */
 static int
 parse_size(const char *text, bool suffix_allowed, uint64_t *out)
@@ -58,6 +64,36 @@ parse_size(const char *text, bool suffix_allowed, uint64_t *out)
     if (*end != '\0' || (shift > 0 && value >> (64 - shift) != 0))
         return -1;
     *out = (uint64_t)value << shift;
+    return 0;
+}
+
+/* "0.5x": digits, perhaps a point and at most TIMES_DECIMALS more, and an x. 0, or -1. */
+static int
+parse_times(const char *text, uint64_t *out)
+{
+    uint64_t value = 0;
+    int decimals = -1; /* behind the point; -1: there was none yet */
+
+    if (*text < '0' || *text > '9')
+        return -1;
+    for (; (*text >= '0' && *text <= '9') || (*text == '.' && decimals < 0); text++) {
+        if (*text == '.') {
+            decimals = 0;
+            continue;
+        }
+        value = value * 10 + (uint64_t)(*text - '0');
+        if (decimals >= 0)
+            decimals++;
+        if (value > (uint64_t)TIMES_MAX * TIMES_UNIT || decimals > TIMES_DECIMALS)
+            return -1;
+    }
+    if ((*text != 'x' && *text != 'X') || text[1] != '\0')
+        return -1;
+    for (decimals = decimals < 0 ? 0 : decimals; decimals < TIMES_DECIMALS; decimals++)
+        value *= 10;
+    if (value > (uint64_t)TIMES_MAX * TIMES_UNIT)
+        return -1;
+    *out = value == 0 ? 0 : TIMES | value;
     return 0;
 }
 
@@ -112,7 +148,13 @@ parse_value(const struct option_row *row, const char *text, uint64_t *out)
         return parse_bool(text, out);
     if (strncmp(row->desc.type, enum_prefix, strlen(enum_prefix)) == 0)
         return parse_enum(row->desc.type + strlen(enum_prefix), text, out);
-    return parse_size(text, strcmp(row->desc.type, "size") == 0, out);
+    if (strcmp(row->desc.type, "size|x") == 0 && parse_times(text, out) == 0)
+        return 0;
+    if (parse_size(text, strcmp(row->desc.type, "int") != 0, out) != 0)
+        return -1;
+    if (strcmp(row->desc.type, "size|x") == 0 && (*out & TIMES) != 0)
+        *out = TIMES - 1; /* out of range either way */
+    return 0;
 }
 
 static uint64_t *
@@ -146,6 +188,18 @@ options_init(varve_options *options)
         assert(rc == 0); /* the table is ours */
         (void)rc;
     }
+}
+
+uint64_t
+options_rate(uint64_t value, uint64_t capacity)
+{
+    uint64_t times = value & ~TIMES, bytes;
+
+    if ((value & TIMES) == 0)
+        return value;
+    if (__builtin_mul_overflow(capacity / TIMES_UNIT, times, &bytes))
+        return UINT64_MAX;
+    return bytes + capacity % TIMES_UNIT * times / TIMES_UNIT;
 }
 
 const char *
@@ -220,17 +274,31 @@ varve_options_set(varve_options *options, const char *name, const char *value, v
         return unknown_option(name, err);
     if (parse_value(row, value, &parsed) != 0)
         return error_set(err, VARVE_E_ARG, "option %s: '%.64s' is no %s", name, value, row->desc.type);
-    if (strcmp(row->desc.type, "size") == 0 || strcmp(row->desc.type, "int") == 0) {
+    if (strncmp(row->desc.type, "size", strlen("size")) == 0 || strcmp(row->desc.type, "int") == 0) {
         (void)parse_size(row->min, true, &min);
         (void)parse_size(row->max, true, &max);
         (void)parse_size(row->desc.default_value, true, &initial);
-        in_range = parsed == initial || (parsed >= min && parsed <= max);
+        in_range = parsed == initial || (parsed >= min && parsed <= max) || (parsed & TIMES) != 0;
         if (!in_range)
             return error_set(err, VARVE_E_ARG, "option %s: %.64s is out of range, it takes %s to %s", name, value,
                              row->min, row->max);
     }
     *option_slot(options, row) = parsed;
     return VARVE_OK;
+}
+
+/* Without zeros at the end. As snprintf(). */
+static int
+print_times(uint64_t times, char *buf, size_t buf_size)
+{
+    uint64_t decimals = times % TIMES_UNIT;
+    int width = TIMES_DECIMALS;
+
+    if (decimals == 0)
+        return snprintf(buf, buf_size, "%" PRIu64 "x", times / TIMES_UNIT);
+    for (; decimals % 10 == 0; width--)
+        decimals /= 10;
+    return snprintf(buf, buf_size, "%" PRIu64 ".%0*" PRIu64 "x", times / TIMES_UNIT, width, decimals);
 }
 
 int
@@ -248,6 +316,8 @@ varve_options_get(const varve_options *options, const char *name, char *buf, siz
         size_t word_length = enum_word(row->desc.type + strlen(enum_prefix), option_value(options, row), &word);
 
         length = snprintf(buf, buf_size, "%.*s", (int)word_length, word);
+    } else if (strcmp(row->desc.type, "size|x") == 0 && (option_value(options, row) & TIMES) != 0) {
+        length = print_times(option_value(options, row) & ~TIMES, buf, buf_size);
     } else {
         length = snprintf(buf, buf_size, "%" PRIu64, option_value(options, row));
     }

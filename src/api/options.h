@@ -15,6 +15,9 @@ struct varve_options {
 
 void options_init(varve_options *options);
 
+/* Bytes, of the value of an option of type "size|x". */
+uint64_t options_rate(uint64_t value, uint64_t capacity);
+
 /* The chosen word of an enum option ("auto", ...), for modules that take it as text. NUL-terminated in buf. */
 const char *options_word(const varve_options *options, const char *name, char *buf, size_t buf_size);
 

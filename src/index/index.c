@@ -307,3 +307,10 @@ index_stats_get(struct index *index, struct index_stats *out)
     count_cache(&index->cache, out);
     index_view_release(view);
 }
+
+uint64_t
+index_bytes_written(const struct index *index)
+{
+    return atomic_load_explicit(&index->counters.bytes_flushed, memory_order_relaxed) +
+           atomic_load_explicit(&index->counters.bytes_merged, memory_order_relaxed);
+}

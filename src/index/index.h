@@ -166,5 +166,7 @@ void index_iter_destroy(struct index_iter *iter);
 size_t index_view_runs(struct index_view *view, struct run_meta *out, size_t capacity);
 
 void index_stats_get(struct index *index, struct index_stats *out);
+/* Of runs: flushes and merges. */
+uint64_t index_bytes_written(const struct index *index);
 
 #endif

@@ -184,6 +184,12 @@ heat_part_at(const struct heat *heat, const struct heat_segment *segment, uint32
     return part;
 }
 
+uint32_t
+heat_namespace_end(const struct heat *heat, const struct heat_segment *segment, uint32_t page)
+{
+    return heat_part_at(heat, segment, page).end;
+}
+
 int
 heat_make_span_room(struct heat *heat, struct heat_segment *segment, uint32_t more)
 {

@@ -45,6 +45,7 @@ struct heat_group {
     uint32_t ns_id;
     uint64_t quota;   /* target for its live and pinned bytes together; UINT64_MAX: none */
     uint64_t horizon; /* its epochs before it are dead */
+    uint64_t marked;  /* heat_group_mark(), last */
     uint64_t live_bytes;
     uint64_t pinned_bytes;
     uint64_t bytes_at[HEAT_GROUP_EPOCHS]; /* live bytes by epoch */
@@ -115,6 +116,9 @@ int heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, co
 /* Index of the page at `place`, or segment->count. `guess` is tried first. */
 uint32_t heat_find(const struct heat_segment *segment, uint64_t place, uint32_t guess);
 
+/* Behind the last page of those from `page` on that are one namespace's; where none has limits, and so it makes no difference, the segment's last. */
+uint32_t heat_namespace_end(const struct heat *heat, const struct heat_segment *segment, uint32_t page);
+
 /* Used at `value`, if that is younger. */
 void heat_touch(struct heat *heat, struct heat_segment *segment, uint32_t page, uint64_t value);
 /*
@@ -154,6 +158,12 @@ int heat_group_create(struct heat *heat, uint32_t ns_id, uint64_t quota);
 void heat_group_destroy(struct heat *heat, uint32_t ns_id);
 /* NULL: none. */
 const struct heat_group *heat_group_find(const struct heat *heat, uint32_t ns_id);
+
+/*
+ * A clock value that begins an epoch: whatever was used so far, was before it. For pages of the namespace, which has a group, uses before the last mark are
+ * not recent. Each mark is an epoch that ends early: they come at the pace of AGES_A_TTL in a time to live.
+ */
+uint64_t heat_group_mark(struct heat *heat, uint32_t ns_id);
 
 /*
  * Time to live: pages of a namespace with a group that were last used before the epoch of `value` are dead. Pinned ones, and those of the present epoch, are not.

@@ -182,6 +182,19 @@ heat_groups_age(struct heat *heat)
     }
 }
 
+uint64_t
+heat_group_mark(struct heat *heat, uint32_t ns_id)
+{
+    struct heat_group *group = heat_group_of(heat, ns_id);
+    uint64_t before = heat->clock;
+
+    while (before >> heat->shift == heat_epoch_now(heat)) /* more than once where epochs become longer meanwhile */
+        (void)heat_clock(heat, (((heat_epoch_now(heat) + 1) << heat->shift) - heat->clock) - 1);
+    if (group != NULL)
+        group->marked = heat->clock;
+    return heat->clock;
+}
+
 void
 heat_expire(struct heat *heat, uint32_t ns_id, uint64_t value)
 {

@@ -201,7 +201,7 @@ is_recent(const struct heat *heat, const struct heat_group *group, uint64_t valu
 {
     uint64_t span = heat->clock - (heat_horizon(heat, group) << heat->shift);
 
-    return value >= heat->clock - span / HEAT_RECENT_SHARE;
+    return value >= heat->clock - span / HEAT_RECENT_SHARE && (group == NULL || value >= group->marked);
 }
 
 bool

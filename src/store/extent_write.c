@@ -398,10 +398,10 @@ extent_write_count(const struct extent_write *extent)
 {
     struct counters *counters = &extent->batch->store->counters;
 
+    COUNT(counters, log_bytes_written, extent->header.extent_bytes); /* first: admission.c */
     COUNT(counters, put_pages, extent->header.count);
     COUNT(counters, put_bytes, extent->original_bytes);
     COUNT(counters, extents_written, 1);
-    COUNT(counters, log_bytes_written, extent->header.extent_bytes);
     if (extent->header.codec == CODING_NONE)
         return;
     COUNT(counters, codec_extents, 1);

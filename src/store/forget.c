@@ -32,11 +32,8 @@ store_forget_pages(varve_store *store, const struct manifest_item *items, size_t
         rc = store_commit(store, items, count, sync, err);
     else if (rc == VARVE_E_NOMEM)
         rc = error_set(err, rc, "out of memory removing pages");
-    for (size_t i = 0; i < reserved; i++) {
+    for (size_t i = 0; i < reserved; i++)
         log_removal_finish(store->log, items[i].u.segment.number, items[i].u.segment.offset,
                            items[i].u.segment.id_prefix, rc == VARVE_OK);
-        if (rc == VARVE_OK)
-            recency_kill(store, items[i].u.segment.number, items[i].u.segment.offset);
-    }
     return rc == VARVE_MISS ? VARVE_OK : rc; /* the segment was dropped meanwhile: its pages are gone as well */
 }

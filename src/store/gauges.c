@@ -22,6 +22,9 @@ store_gauges(varve_store *store, struct gauges *out)
     index_stats_get(store->index, &stats);
     log_for_each(store->log, add_segment, out);
     recency_gauges(store, out);
+    out->pin_budget_bytes = pin_budget(store);
+    out->written_bytes = admission_written(store);
+    out->write_budget_day_bytes = admission_day_bytes(store);
     out->capacity_bytes = space_capacity(store);
     out->disk_bytes = space_used(store);
     mutex_lock(&store->namespace_lock);

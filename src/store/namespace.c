@@ -205,7 +205,7 @@ varve_namespace_open(varve_store *store, const char *name, const varve_namespace
 int
 varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
 {
-    uint32_t ns_id;
+    uint32_t ns_id, old_id;
     int rc;
 
     if (store == NULL || ns == NULL || ns->store != store)
@@ -215,9 +215,16 @@ varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
         return rc;
     mutex_lock(&store->namespace_change);
     ns_id = new_ns_id(store);
-    rc = commit_namespace(store, ns, ns_id, err);
-    if (rc == VARVE_OK)
+    old_id = atomic_load_explicit(&ns->ns_id, memory_order_relaxed);
+    rc = limits_clear_begin(ns, ns_id);
+    if (rc != VARVE_OK)
+        (void)error_set(err, rc, "out of memory for the limits of a namespace");
+    else if ((rc = commit_namespace(store, ns, ns_id, err)) != VARVE_OK)
+        limits_clear_cancel(ns, ns_id);
+    if (rc == VARVE_OK) {
         atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
+        limits_clear_end(ns, old_id);
+    }
     mutex_unlock(&store->namespace_change);
     if (rc == VARVE_OK) {
         COUNT(&store->counters, namespace_clears, 1);

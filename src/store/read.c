@@ -43,7 +43,7 @@ find_pages(struct get *get)
     struct index_cursor cursor;
     struct touches touches;
 
-    touches_begin(&touches, get->store, view, get->count);
+    touches_begin(&touches, get->store, view, get->count, get->expires);
     touches.unless_recent = true; /* a chain is read in several calls, soon after it was probed */
 
     index_cursor_init(&cursor, view);
@@ -59,6 +59,7 @@ find_pages(struct get *get)
         }
         /* A codec that this version does not know is as good as absent. */
         if (!index_cursor_find(&cursor, get->ns_id, &page->id, &fetch->location) ||
+            (get->expires && !limits_serve(get->store, get->ns_id, &page->id, &fetch->location)) ||
             fetch->location.codec > CODING_PLANES) {
             page->status = VARVE_MISS;
             COUNT(counters, get_misses, 1);
@@ -134,6 +135,7 @@ varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size
         return rc;
     COUNT(&store->counters, get_calls, 1);
     get.ready_end = &get.ready;
+    get.expires = limits_begin(ns, true);
     get.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     began_ns = store->env->ops->now_ns(store->env);
     get.fetches = env_zalloc(store->env, count * sizeof(get.fetches[0]));

@@ -30,6 +30,7 @@ struct get {
     struct fetch *fetches;
     size_t count;
     uint32_t ns_id;
+    bool expires; /* the namespace has a time to live */
     struct env_queue *queue;
     struct crew_group decodes;
     struct crew_task *ready, **ready_end; /* coded pages that were read and that nobody decodes yet */

@@ -88,6 +88,7 @@ recency_gauges(varve_store *store, struct gauges *out)
     mutex_lock(&store->recency.lock);
     out->live_bytes = heat->live_bytes + heat->pinned_bytes;
     out->heat_file_bytes = store->recency.file_bytes;
+    out->pinned_bytes = heat->pinned_bytes;
     out->live_target_bytes = heat->live_max;
     out->eviction_answer = store->recency.judge == NULL ? 0 : judge_answer(store->recency.judge);
     out->recency_memory_bytes = sizeof(*heat);
@@ -126,6 +127,8 @@ recency_add(varve_store *store, const struct entry *entry, uint64_t value)
         end += entry_padded(entry, entry_size(entry, i));
     }
     mutex_lock(&recency->lock);
+    if (!namespace_live(store, entry->key.ns_id)) /* cleared meanwhile: whose pages are dead already */
+        value = 0;
     segment = log_heat(store->log, entry->segment);
     if (segment != NULL) /* else: dropped meanwhile, or short of memory */
         (void)heat_add(recency->heat, segment, entry->key.ns_id, places, entry->count, end, value);
@@ -133,27 +136,93 @@ recency_add(varve_store *store, const struct entry *entry, uint64_t value)
     mutex_unlock(&recency->lock);
 }
 
-void
-recency_kill(varve_store *store, uint64_t number, uint64_t place)
+/* The page at a place; its index is *page. NULL: not known. recency.lock held. */
+static struct heat_segment *
+find_page(varve_store *store, uint64_t number, uint64_t place, uint32_t *page)
 {
-    struct recency *recency = &store->recency;
-    struct heat_segment *segment;
-    uint32_t page;
+    struct heat_segment *segment = log_heat(store->log, number);
 
-    mutex_lock(&recency->lock);
-    segment = log_heat(store->log, number);
-    page = segment == NULL ? 0 : heat_find(segment, place, 0);
-    if (segment != NULL && page < segment->count)
-        heat_kill(recency->heat, segment, page);
-    mutex_unlock(&recency->lock);
+    if (segment == NULL)
+        return NULL;
+    *page = heat_find(segment, place, 0);
+    return *page < segment->count ? segment : NULL;
+}
+
+bool
+recency_is_live(varve_store *store, const struct location *location)
+{
+    const struct heat_segment *segment;
+    uint32_t page;
+    bool live;
+
+    if (location->size == 0)
+        return true;
+    mutex_lock(&store->recency.lock);
+    segment = find_page(store, location->segment, location->offset, &page);
+    live = segment != NULL && heat_is_live(store->recency.heat, segment, page);
+    mutex_unlock(&store->recency.lock);
+    return live;
 }
 
 void
-touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count)
+recency_move(varve_store *store, const struct entry *entry, uint64_t number, uint64_t place)
+{
+    struct heat *heat = store->recency.heat;
+    uint64_t value = 0, end = entry->offset + entry_padded(entry, entry_size(entry, 0));
+    struct heat_segment *segment;
+    uint32_t page;
+
+    segment = find_page(store, number, place, &page);
+    if (segment != NULL) {
+        value = heat_value(heat, segment, page);
+        heat_kill(heat, segment, page);
+    }
+    segment = log_heat(store->log, entry->segment);
+    if (segment != NULL)
+        (void)heat_add(heat, segment, entry->key.ns_id, &entry->offset, 1, end, 0);
+    segment = find_page(store, entry->segment, entry->offset, &page);
+    if (segment != NULL && value == UINT64_MAX)
+        heat_pin(heat, segment, page);
+    else if (segment != NULL && value > 0)
+        heat_touch(heat, segment, page, value);
+}
+
+void
+recency_pass_pin(varve_store *store, uint64_t number, uint64_t place, const struct location *to)
+{
+    struct heat_segment *segment;
+    uint32_t page;
+    bool pinned;
+
+    mutex_lock(&store->recency.lock);
+    segment = find_page(store, number, place, &page);
+    pinned = segment != NULL && heat_value(store->recency.heat, segment, page) == UINT64_MAX;
+    segment = pinned ? find_page(store, to->segment, to->offset, &page) : NULL;
+    if (segment != NULL)
+        heat_pin(store->recency.heat, segment, page);
+    mutex_unlock(&store->recency.lock);
+}
+
+void
+recency_kill(varve_store *store, uint64_t number, uint64_t place)
+{
+    struct heat_segment *segment;
+    uint32_t page;
+
+    mutex_lock(&store->recency.lock);
+    segment = find_page(store, number, place, &page);
+    if (segment != NULL)
+        heat_kill(store->recency.heat, segment, page);
+    mutex_unlock(&store->recency.lock);
+}
+
+void
+touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires)
 {
     touches->store = store;
     touches->view = view;
     touches->count = count;
+    touches->expires = expires;
     touches->base = 0;
     touches->unless_recent = touches->brings_pages = touches->skipped = touches->has_first = false;
     touches->first_index = 0;
@@ -172,26 +241,31 @@ value_of(varve_store *store, uint64_t number, uint64_t place, uint32_t skip)
     return heat_value(store->recency.heat, segment, page + skip);
 }
 
-/* `count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
+/* `page_count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
 static void
-stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t count, uint64_t value)
+stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t page_count, uint64_t value, bool revive)
 {
     struct heat *heat = store->recency.heat;
     struct heat_segment *segment = log_heat(store->log, number);
-    uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
+    uint32_t first = segment == NULL ? 0 : heat_find(segment, place, 0);
 
-    if (segment == NULL || page >= segment->count)
+    if (segment == NULL || first >= segment->count)
         return; /* dropped since it was found, or not known */
-    if (count > segment->count - page)
-        count = segment->count - page;
+    /* Pages without bytes are counted among `page_count`, and heat does not have them: those behind the entry may be others'. */
+    if (page_count > heat_namespace_end(heat, segment, first) - first)
+        page_count = heat_namespace_end(heat, segment, first) - first;
     if (value > heat->clock)
         value = heat->clock; /* more ancestors than the depth of a page says: links are data from disk */
-    heat_touch_run(heat, segment, page, count, value);
+    if (revive)
+        heat_touch_run(heat, segment, first, page_count, value);
+    for (uint32_t i = 0; i < page_count && !revive; i++) {
+        if (heat_is_live(heat, segment, first + i))
+            heat_touch(heat, segment, first + i, value - i);
+    }
 }
 
-/* The parent of the page at *key, which becomes the parent's. false: none is known. */
-static bool
-step_up(struct index_view *view, struct key *key)
+bool
+recency_step_up(struct index_view *view, struct key *key)
 {
     struct key up = {key->ns_id, key->depth - 1, key->branch};
     struct entry entry;
@@ -220,40 +294,46 @@ recency_value(varve_store *store, struct index_view *view, const struct key *key
     return value;
 }
 
-void
-recency_touch_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value)
+/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
+static void
+stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
 {
+    varve_store *store = touches->store;
     struct key key = *from;
     struct entry entry;
 
-    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && step_up(view, &key); entries++) {
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && recency_step_up(touches->view, &key); entries++) {
+        uint32_t before;
+        uint64_t used;
         bool done;
 
-        if (!index_find_key(view, &key, &entry))
+        if (!index_find_key(touches->view, &key, &entry))
             return;
         value++; /* of the page at key */
+        before = key.depth - entry.key.depth;
         mutex_lock(&store->recency.lock);
-        done = value_of(store, entry.segment, entry.offset, key.depth - entry.key.depth) >= value;
+        used = value_of(store, entry.segment, entry.offset, before);
+        /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
+        done = (used >= value && used != UINT64_MAX) || (used == 0 && touches->expires);
         if (!done)
-            stamp(store, entry.segment, entry.offset, key.depth - entry.key.depth + 1,
-                  value + (key.depth - entry.key.depth));
+            stamp(store, entry.segment, entry.offset, before + 1, value + before, !touches->expires);
         mutex_unlock(&store->recency.lock);
         if (done)
             return;
-        value += key.depth - entry.key.depth;
+        value += before;
         key = entry.key;
     }
 }
 
 static bool
-is_recent(varve_store *store, uint64_t value)
+is_recent(varve_store *store, uint32_t ns_id, uint64_t value)
 {
     bool recent;
 
     if (value == 0 || value == UINT64_MAX) /* dead, or pinned: that says nothing of when it was used */
         return false;
     mutex_lock(&store->recency.lock);
-    recent = heat_is_recent(store->recency.heat, value);
+    recent = heat_is_recent_in(store->recency.heat, ns_id, value);
     mutex_unlock(&store->recency.lock);
     return recent;
 }
@@ -265,10 +345,10 @@ recent_parent(const struct touches *touches)
     struct key key = touches->first;
     uint64_t value;
 
-    if (!touches->has_first || !step_up(touches->view, &key))
+    if (!touches->has_first || !recency_step_up(touches->view, &key))
         return 0;
     value = recency_value(touches->store, touches->view, &key);
-    return is_recent(touches->store, value) ? value : 0;
+    return is_recent(touches->store, key.ns_id, value) ? value : 0;
 }
 
 /* Decide what values the call's pages get: room for its pages, and for as many ancestors as there can be above them. */
@@ -282,18 +362,18 @@ settle(struct touches *touches)
     if (touches->base != 0 || touches->skipped)
         return;
     if (touches->unless_recent && touches->has_first &&
-        is_recent(touches->store, recency_value(touches->store, touches->view, &touches->first))) {
+        is_recent(touches->store, touches->first.ns_id,
+                  recency_value(touches->store, touches->view, &touches->first))) {
         touches->skipped = true;
         return;
     }
-    parent = recent_parent(touches);
+    /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
+    parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     mutex_lock(&recency->lock);
     if (touches->brings_pages && recency->judge != NULL)
         demotion = judge_demotion(recency->judge, recency->heat);
-    if (parent != 0) { /* pages before the first that was found are new: they cannot be younger than now */
+    if (parent != 0) {
         touches->base = parent + (uint64_t)touches->first_index - demotion;
-        if (touches->base > recency->heat->clock)
-            touches->base = recency->heat->clock;
         mutex_unlock(&recency->lock);
         return;
     }
@@ -302,8 +382,7 @@ settle(struct touches *touches)
     if (touches->first_index < 0)
         touches->base--;
     if (touches->has_first)
-        recency_touch_ancestors(touches->store, touches->view, &touches->first,
-                                touches->base - (uint64_t)touches->first_index);
+        stamp_ancestors(touches, &touches->first, touches->base - (uint64_t)touches->first_index);
 }
 
 static void
@@ -318,7 +397,7 @@ flush_runs(struct touches *touches)
     for (uint32_t i = 0; i < touches->run_count && !touches->skipped; i++) {
         const struct touch_run *run = &touches->runs[i];
 
-        stamp(store, run->segment, run->place, run->count, touches->base - (uint64_t)run->index);
+        stamp(store, run->segment, run->place, run->count, touches->base - (uint64_t)run->index, true);
     }
     heat_age(store->recency.heat);
     mutex_unlock(&store->recency.lock);

@@ -53,6 +53,7 @@ struct touches {
     uint64_t base;       /* the page at index i gets base - i; 0: not settled */
     bool unless_recent;  /* do nothing when the chain was stamped lately */
     bool brings_pages;   /* a put: its pages are as old as the judge says that new ones are */
+    bool expires;        /* pages have a time to live: ancestors that are dead stay so */
     bool skipped;        /* so it was */
     bool has_first;      /* first, first_index: the page nearest to the root */
     int64_t first_index; /* -1: the parent of the call's first page */
@@ -72,16 +73,13 @@ void recency_begin_judging(varve_store *store);
 void recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size_t count);
 
 /* `view` must stay acquired until touches_end(). */
-void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count);
+void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires);
 /* The page at `index` of the call was found; in ascending order. */
 void touches_add(struct touches *touches, const struct location *location, int64_t index);
 /* The value of the call's pages: new ones at index i get value - i. Stamps what was added so far. */
 uint64_t touches_value(struct touches *touches);
 /* Stamp the pages added, and their ancestors. */
 void touches_end(struct touches *touches);
-
-/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
-void recency_touch_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value);
 
 /* Recovery: a segment is there already, with pages that recency_load() will make known. */
 void recency_expect(varve_store *store, uint64_t segment);
@@ -95,6 +93,8 @@ int recency_save(varve_store *store, varve_error *err);
 bool recency_save_due(varve_store *store);
 /* Recovery, with the log in place: what the file HEAT knows of its segments. */
 void recency_restore(varve_store *store);
+/* The same, by any thread: VARVE_OK, or VARVE_E_NOMEM. Takes reclaim_lock. */
+int recency_complete(varve_store *store, varve_error *err);
 /* A segment of `bytes` for new pages was made: the share of live pages follows what reclaim copied meanwhile. */
 void recency_note_segment(varve_store *store, uint64_t bytes);
 void recency_gauges(varve_store *store, struct gauges *out);
@@ -106,7 +106,19 @@ void recency_segment_end(varve_store *store, struct segment *segment);
 void recency_add(varve_store *store, const struct entry *entry, uint64_t value);
 /* The value of the page at a key; 0: dead, or not known; UINT64_MAX: pinned. */
 uint64_t recency_value(varve_store *store, struct index_view *view, const struct key *key);
+/* Whether the page at a location is live; one without bytes is. */
+bool recency_is_live(varve_store *store, const struct location *location);
+/* The parent of the page at *key, which becomes the parent's. false: none is known. */
+bool recency_step_up(struct index_view *view, struct key *key);
+
+/*
+ * An entry of one page is a copy of what is at a place of another segment: it is as recent as the original, and as pinned, and that is dead. recency.lock
+ * held, since the copy was inserted: so whoever finds it, and then asks whether it is live, is told what the original was.
+ */
+void recency_move(varve_store *store, const struct entry *entry, uint64_t number, uint64_t place);
+/* A page that was found at a location has another copy, which goes: if that one is pinned, it is this one now. */
+void recency_pass_pin(varve_store *store, uint64_t number, uint64_t place, const struct location *to);
 /* One page was removed, or is not worth keeping. */
-void recency_kill(varve_store *store, uint64_t segment, uint64_t place);
+void recency_kill(varve_store *store, uint64_t number, uint64_t place);
 
 #endif

@@ -4,6 +4,8 @@
  * never younger than its parent, and roots are as old as their segments.
  */
 #include "store/recency.h"
+
+#include "base/error.h"
 #include "store/store.h"
 
 #define DEPTHS UINT64_C(16384) /* that are told apart below a root of unknown age */
@@ -57,19 +59,15 @@ first_value(const struct loading *loading, const struct entry *entry)
         key = (struct key){entry->key.ns_id, entry->parent_depth, entry->parent_branch};
     if (entry->parent_branch != 0 || key.depth-- > 0)
         value = recency_value(loading->store, loading->view, &key);
-    return value != 0 && value != UINT64_MAX ? value - 1 : unknown_value(loading, entry);
+    return value != 0 && value != UINT64_MAX ? value : unknown_value(loading, entry);
 }
 
 static void
 load_entry(struct loading *loading, const struct entry *entry)
 {
-    uint64_t value = first_value(loading, entry), known;
+    uint64_t value = first_value(loading, entry);
 
     recency_add(loading->store, entry, value);
-    /* Pages that HEAT knows may be younger than their parents, which moved since it was written. */
-    known = recency_value(loading->store, loading->view, &entry->key);
-    if (known != 0 && known != UINT64_MAX)
-        recency_touch_ancestors(loading->store, loading->view, &entry->key, known);
     loading->last = *entry;
     loading->value = value - entry->count;
 }
@@ -122,4 +120,15 @@ recency_load(varve_store *store)
     recency->missing = load_all(&loading) != VARVE_MISS;
     index_view_release(loading.view);
     return !recency->missing;
+}
+
+int
+recency_complete(varve_store *store, varve_error *err)
+{
+    bool complete;
+
+    mutex_lock(&store->reclaim_lock);
+    complete = recency_load(store);
+    mutex_unlock(&store->reclaim_lock);
+    return complete ? VARVE_OK : error_set(err, VARVE_E_NOMEM, "out of memory for when pages were used");
 }

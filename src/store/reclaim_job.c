@@ -52,6 +52,12 @@ choose(varve_store *store)
                           : log_find_oldest(store->log); /* that one has no recency: there was no memory for it */
 }
 
+static bool
+is_gone(void *arg, uint32_t ns_id)
+{
+    return !namespace_live(arg, ns_id);
+}
+
 /* Bytes that live in a segment, exactly. */
 static uint64_t
 live_bytes(varve_store *store, const struct segment *segment)
@@ -60,7 +66,7 @@ live_bytes(varve_store *store, const struct segment *segment)
 
     mutex_lock(&store->recency.lock);
     if (segment->heat != NULL) {
-        heat_sweep(store->recency.heat, segment->heat, NULL, NULL);
+        heat_sweep(store->recency.heat, segment->heat, is_gone, store);
         bytes = segment->heat->live_bytes;
     }
     mutex_unlock(&store->recency.lock);

@@ -178,8 +178,10 @@ store_apply_options(varve_store *store, varve_error *err)
 
     index_set_shape(store->index, (uint32_t)options->size_ratio, (uint32_t)options->runs_per_level,
                     (uint32_t)options->runs_last_level);
-    if (options->capacity == space_capacity(store))
+    if (options->capacity == space_capacity(store)) {
+        admission_set(store, options_rate(options->write_budget, options->capacity));
         return VARVE_OK;
+    }
     if (options->capacity == 0) {
         rc = store->env->ops->free_space(store->env, &available);
         if (rc < 0) {
@@ -191,6 +193,7 @@ store_apply_options(varve_store *store, varve_error *err)
     settle_capacity(store);
     log_set_segment_bytes(store->log, store->segment_bytes);
     space_set_capacity(store, options->capacity);
+    admission_set(store, options_rate(options->write_budget, options->capacity));
     return VARVE_OK;
 }
 
@@ -225,6 +228,7 @@ free_store(varve_store *store)
     mutex_deinit(&store->namespace_change);
     mutex_deinit(&store->write_lock);
     mutex_deinit(&store->moves_lock);
+    mutex_deinit(&store->admission.lock);
     mutex_deinit(&store->reclaim_lock);
     mutex_deinit(&store->recency.lock);
     mutex_deinit(&store->slice_lock);
@@ -245,6 +249,7 @@ create_store(struct env *env, const varve_options *options)
     mutex_init(&store->recency.lock);
     mutex_init(&store->reclaim_lock);
     mutex_init(&store->moves_lock);
+    mutex_init(&store->admission.lock);
     mutex_init(&store->write_lock);
     mutex_init(&store->namespace_change);
     mutex_init(&store->namespace_lock);
@@ -333,6 +338,7 @@ store_open(struct env *env, const varve_options *options, varve_store **out, var
 
         atomic_store_explicit(&store->last_sync_ns, now_ns, memory_order_relaxed);
         COUNT(&store->counters, open_time_us, (now_ns - began_ns) / 1000);
+        admission_set(store, options_rate(store->options.write_budget, store->options.capacity));
         rc = store_start_background(store, err);
     }
     if (rc != VARVE_OK) {

@@ -10,7 +10,8 @@
  *   coding.c     codecs, when to code   extent_encode.c  pages coded before they are written
  *   speed.c      how fast reads are
  *   tick.c       background work        space.c     capacity
- *   namespace.c  namespaces             check.c     index against log
+ *   namespace.c  namespaces             limits.c, pin.c, admission.c   what is kept, and what is stored
+ *   check.c      index against log
  *
  * Locks, in the order they may be taken: sync_lock (log), manifest lock | write_lock > log lock > namespace lock; space lock and
  * background lock are leaves. docs/locking.md.
@@ -27,7 +28,9 @@
 #include "index/index.h"
 #include "log/log.h"
 #include "manifest/manifest.h"
+#include "reclaim/write_budget.h"
 #include "store/coding.h"
+#include "store/limits.h"
 #include "store/recency.h"
 #include "store/reclaim_job.h"
 
@@ -41,6 +44,7 @@ struct varve_namespace {
     _Atomic uint32_t ns_id; /* changes when the namespace is cleared */
     uint32_t element_type;
     uint64_t page_bytes_hint;
+    struct limits limits;
 };
 
 /* The next depth of a branch that puts in flight have not taken; the index knows only what was inserted. */
@@ -48,6 +52,13 @@ struct branch_tip {
     uint32_t ns_id;
     uint32_t next_depth;
     uint64_t branch; /* 0: empty slot */
+};
+
+/* Bytes written, against the write budget. */
+struct admission {
+    struct mutex lock;
+    struct write_budget budget;
+    int64_t noted; /* bytes that no put was charged for, when the budget was charged for them last */
 };
 
 /* Bytes of the directory, against capacity. */
@@ -91,6 +102,8 @@ struct varve_store {
     atomic_bool read_only; /* a sync or a manifest write failed */
 
     struct recency recency;
+    _Atomic uint32_t expiring; /* namespaces with a time to live */
+    struct admission admission;
     struct mutex reclaim_lock; /* one victim at a time; held across its I/O */
     struct reclaim_job *reclaim_job;
     unsigned reclaim_failures; /* in a row */
@@ -220,6 +233,19 @@ void namespaces_free(varve_store *store);
 bool namespace_live(varve_store *store, uint32_t ns_id);
 /* The name of a live namespace id, or NULL. Valid as long as the store. */
 const char *namespace_name(varve_store *store, uint32_t ns_id);
+
+/* admission.c */
+/* The write budget is so many bytes a day; 0: none. */
+void admission_set(varve_store *store, uint64_t day_bytes);
+uint64_t admission_day_bytes(varve_store *store);
+/* How many of the first of these new pages of one batch are to be stored; they are paid for. */
+size_t admission_admit(varve_store *store, varve_page *const *pages, size_t count);
+/* Bytes written since the store was opened: log, index, manifest. */
+uint64_t admission_written(varve_store *store);
+
+/* pin.c */
+/* How many bytes may be pinned. */
+uint64_t pin_budget(varve_store *store);
 
 /* write.c */
 /* Insert an extent into the memtable, rotating when it is full. write_lock held. */

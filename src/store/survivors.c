@@ -71,10 +71,10 @@ take_live(struct survivors *survivors, const struct extent_header *header)
                 .parent_depth = i == 0 ? header->parent_depth : 0,
                 .place = place,
                 .sum = wire_get64(header->sums + (size_t)i * 8),
-                .value = heat_value(store->recency.heat, heat, page),
                 .size = size,
                 .codec = header->codec,
                 .align_shift = header->align_shift,
+                .pinned = heat_value(store->recency.heat, heat, page) == UINT64_MAX,
             };
             memcpy(survivor->id.bytes, header->ids + (size_t)i * VARVE_ID_BYTES, VARVE_ID_BYTES);
             survivors->count++;
@@ -187,9 +187,13 @@ leave_out_moved(struct move *move)
     for (size_t i = 0; i < move->count; i++) {
         const struct survivor *survivor = &move->group[i];
 
-        if (!index_cursor_find(&cursor, survivor->key.ns_id, &survivor->id, &location) ||
-            location.segment != move->survivors->victim->number || location.offset != survivor->place)
-            move->pages[i].status = VARVE_MISS;
+        bool found = index_cursor_find(&cursor, survivor->key.ns_id, &survivor->id, &location);
+
+        if (found && location.segment == move->survivors->victim->number && location.offset == survivor->place)
+            continue;
+        move->pages[i].status = VARVE_MISS;
+        if (found)
+            recency_pass_pin(store, move->survivors->victim->number, survivor->place, &location);
     }
     index_cursor_deinit(&cursor);
     index_view_release(view);
@@ -245,21 +249,25 @@ read_pages(struct move *move, varve_error *err)
     return VARVE_OK;
 }
 
-/* Make a written copy findable, as recent as the page was, and let the old one die. */
+/* Make a written copy findable, as recent as the page is now, and let the old one die: at once for whoever looks under recency.lock. */
 static int
 install(struct move *move, struct extent_write *extent, const struct survivor *first)
 {
     struct survivors *survivors = move->survivors;
     varve_store *store = survivors->store;
     struct entry entry = extent_write_entry(extent);
-    int rc = extent_write_install(extent);
+    int rc;
 
+    if (extent->rc < 0)
+        return extent_write_install(extent); /* which takes it back, with I/O */
+    mutex_lock(&store->recency.lock);
+    rc = extent_write_install(extent);
     for (uint32_t i = 0; i < entry.count && rc == VARVE_OK; i++) {
         struct entry page = entry_slice(&entry, i, 1);
 
-        recency_add(store, &page, first[i].value);
-        recency_kill(store, survivors->victim->number, first[i].place);
+        recency_move(store, &page, survivors->victim->number, first[i].place);
     }
+    mutex_unlock(&store->recency.lock);
     if (rc == VARVE_OK) {
         survivors->bytes += extent->header.extent_bytes;
         survivors->pages += entry.count;
@@ -341,16 +349,31 @@ give_up_damaged(struct move *move)
 
 /*
  * Whether another `bytes` of pages are worth copying: single small pages fill a block with their header, so that copies could take more than the
- * segment gives back. And the index must be able to take them in.
+ * segment gives back. Pinned ones are, all the same.
  */
 static bool
-worth_copying(const struct survivors *survivors, uint64_t bytes, size_t count)
+worth_copying(const struct move *move, uint64_t bytes)
 {
-    uint64_t header = extent_header_size((uint32_t)count, true, survivors->store->align_shift);
+    const struct survivors *survivors = move->survivors;
+    uint64_t header = extent_header_size((uint32_t)move->count, true, survivors->store->align_shift);
     uint64_t most = survivors->victim->bytes / 100 * COPIED_PERCENT_MAX;
 
-    return survivors->bytes + log_pad(header + bytes, 12) <= most &&
-           index_frozen_count(survivors->store->index) < FROZEN_MEMTABLES_MAX;
+    for (size_t i = 0; i < move->count; i++) {
+        if (move->group[i].pinned)
+            return true;
+    }
+    return survivors->bytes + log_pad(header + bytes, 12) <= most;
+}
+
+static bool
+anything_pinned(varve_store *store)
+{
+    bool any;
+
+    mutex_lock(&store->recency.lock);
+    any = store->recency.heat->pinned_bytes > 0;
+    mutex_unlock(&store->recency.lock);
+    return any;
 }
 
 int
@@ -362,8 +385,14 @@ survivors_copy(struct survivors *survivors, varve_error *err)
     int rc;
 
     move.count = group_size(survivors, &bytes);
-    if (!worth_copying(survivors, bytes, move.count))
-        return error_set(err, VARVE_E_NOSPC, "copies of live pages would take more than their segment gives back");
+    if (index_frozen_count(store->index) >= FROZEN_MEMTABLES_MAX)
+        return error_set(err, VARVE_E_NOSPC, "the index cannot take in copies of live pages: flushes are far behind");
+    if (!worth_copying(&move, bytes)) {
+        if (!anything_pinned(store))
+            return error_set(err, VARVE_E_NOSPC, "copies of live pages would take more than their segment gives back");
+        survivors->next += move.count; /* but there may be pinned ones behind */
+        return VARVE_OK;
+    }
     rc = move_create(&move, bytes + move.count * 2 * store->env->io_align);
     if (rc != VARVE_OK)
         rc = error_set(err, rc, "out of memory copying live pages");

@@ -20,11 +20,11 @@ struct survivor {
     uint64_t parent_branch; /* of the page, where a branch begins with it */
     uint64_t place;         /* in the victim */
     uint64_t sum;
-    uint64_t value; /* when it was used */
     uint32_t parent_depth;
     uint32_t size;
     uint8_t codec;
     uint8_t align_shift;
+    bool pinned;
     varve_id id;
 };
 
@@ -51,7 +51,7 @@ int survivors_find(struct survivors *survivors, varve_error *err);
 /* From the beginning once more: pages may have been used again while others were copied. */
 void survivors_restart(struct survivors *survivors);
 
-/* Copy the next ones of one branch, some MiB at most. VARVE_E_NOSPC: there is no room for survivors, or no gain in copying more. */
+/* Copy the next ones of one branch, some MiB at most, or pass them over, where only pinned ones are worth it. VARVE_E_NOSPC: there is no room for survivors, or no gain in copying more. */
 int survivors_copy(struct survivors *survivors, varve_error *err);
 
 #endif

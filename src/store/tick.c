@@ -134,8 +134,10 @@ load_recency(varve_store *store)
 static int
 do_slice(varve_store *store)
 {
-    int rc = log_prepare(store->log, NULL);
+    int rc;
 
+    limits_tick(store);
+    rc = log_prepare(store->log, NULL);
     if (rc == VARVE_MISS)
         rc = log_seal(store->log, NULL);
     if (rc == VARVE_MISS && store_sync_due(store))

@@ -10,12 +10,14 @@ struct walk {
     struct index_view *view;
     struct index_cursor cursor;
     uint32_t ns_id;
+    bool expires; /* the namespace has a time to live */
 };
 
 static void
-walk_begin(struct walk *walk, varve_store *store, varve_namespace *ns)
+walk_begin(struct walk *walk, varve_store *store, varve_namespace *ns, bool uses)
 {
     walk->store = store;
+    walk->expires = limits_begin(ns, uses);
     walk->ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     walk->view = index_view_acquire(store->index);
     index_cursor_init(&walk->cursor, walk->view);
@@ -31,7 +33,8 @@ walk_end(struct walk *walk)
 static bool
 walk_find(struct walk *walk, const varve_id *id, struct location *location)
 {
-    return index_cursor_find(&walk->cursor, walk->ns_id, id, location);
+    return index_cursor_find(&walk->cursor, walk->ns_id, id, location) &&
+           (!walk->expires || limits_serve(walk->store, walk->ns_id, id, location));
 }
 
 static bool
@@ -59,8 +62,8 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
     if (rc != VARVE_OK)
         return rc;
     speed = store_read_speed(store); /* once: prefixes must not get cheaper with length */
-    walk_begin(&walk, store, ns);
-    touches_begin(&touches, store, walk.view, count);
+    walk_begin(&walk, store, ns, true);
+    touches_begin(&touches, store, walk.view, count, walk.expires);
     for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
         touches_add(&touches, &location, (int64_t)found);
         if (estimate == NULL)
@@ -97,7 +100,7 @@ varve_exists_batch(varve_store *store, varve_namespace *ns, const varve_id *ids,
         rc = error_set(err, VARVE_E_ARG, "varve_exists_batch: exists must be given");
     if (rc != VARVE_OK)
         return rc;
-    walk_begin(&walk, store, ns);
+    walk_begin(&walk, store, ns, false);
     for (size_t i = 0; i < count; i++)
         exists[i] = walk_find(&walk, &ids[i], &location);
     walk_end(&walk);
@@ -116,8 +119,8 @@ varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
 
     if (rc != VARVE_OK)
         return rc;
-    walk_begin(&walk, store, ns);
-    touches_begin(&touches, store, walk.view, count);
+    walk_begin(&walk, store, ns, true);
+    touches_begin(&touches, store, walk.view, count, walk.expires);
     for (size_t i = 0; i < count; i++) {
         if (walk_find(&walk, &ids[i], &location)) {
             touches_add(&touches, &location, (int64_t)i);
@@ -135,8 +138,11 @@ static int
 forget_copy(varve_store *store, const varve_id *id, const struct location *location, varve_error *err)
 {
     struct manifest_item item = removal_item(location->segment, location->offset, id->bytes);
+    int rc = store_forget_pages(store, &item, 1, false, err);
 
-    return store_forget_pages(store, &item, 1, false, err);
+    if (rc == VARVE_OK && location->size > 0) /* a page without bytes lies where the next one does */
+        recency_kill(store, location->segment, location->offset);
+    return rc;
 }
 
 int

@@ -15,7 +15,7 @@
 
 #define LOG_WAIT_MS 10 /* for other puts' writes, before asking again */
 
-#define STATUS_PENDING 2 /* in pages[].status while the put runs: to be written */
+#define STATUS_PENDING INT32_MAX /* in pages[].status while the put runs: to be written */
 
 /* One varve_put_batch(). */
 struct put {
@@ -23,6 +23,8 @@ struct put {
     varve_page *pages;
     size_t count;
     uint32_t ns_id;
+    bool expires;     /* the namespace has a time to live */
+    bool parent_gone; /* one was given, and is not stored */
     struct write_batch batch;
     struct touches touches;
     varve_page **todo;  /* pages to write, in order, as groups */
@@ -94,6 +96,22 @@ find_repeats(struct put *put, uint32_t *first_of)
     return VARVE_OK;
 }
 
+/* The parent of a first page that is new. One that is too old must not be served again: then it only says where on disk to go on. */
+static void
+find_parent(struct put *put, struct index_cursor *cursor, const varve_id *id)
+{
+    struct location location;
+
+    put->parent_gone = true;
+    if (!index_cursor_find(cursor, put->ns_id, id, &location))
+        return;
+    put->parent = location.key;
+    if (put->expires && !limits_serve(put->store, put->ns_id, id, &location))
+        return;
+    put->parent_gone = false;
+    touches_add(&put->touches, &location, -1);
+}
+
 /* Find what is stored: status OK, place known, to be touched. Of a chain that begins with a new page, the parent. */
 static void
 find_stored(struct put *put, struct index_view *view, const varve_id *parent_id)
@@ -110,9 +128,8 @@ find_stored(struct put *put, struct index_view *view, const varve_id *parent_id)
             put->places[i] = location.key;
             touches_add(&put->touches, &location, (int64_t)i);
             COUNT(&put->store->counters, put_duplicates, 1);
-        } else if (i == 0 && parent_id != NULL && index_cursor_find(&cursor, put->ns_id, parent_id, &location)) {
-            put->parent = location.key;
-            touches_add(&put->touches, &location, -1);
+        } else if (i == 0 && parent_id != NULL) {
+            find_parent(put, &cursor, parent_id);
         }
     }
     index_cursor_deinit(&cursor);
@@ -156,6 +173,29 @@ assign_place(struct put *put, struct index_view *view, const struct key *parent,
     mutex_unlock(&store->write_lock);
     *begins_branch = !goes_on;
     return place;
+}
+
+/*
+ * With a write budget: new pages that it does not allow are left out, the last ones of the batch; and those that would be stored without the page before
+ * them.
+ */
+static void
+admit(struct put *put)
+{
+    size_t count = 0, admitted = 0, seen = 0;
+
+    if (admission_day_bytes(put->store) == 0)
+        return;
+    for (size_t i = 0; i < put->count && put->pages[i].status >= VARVE_OK; i++) {
+        if (put->pages[i].status == STATUS_PENDING)
+            put->todo[count++] = &put->pages[i];
+    }
+    if (!put->parent_gone)
+        admitted = admission_admit(put->store, put->todo, count);
+    for (size_t i = 0; i < put->count; i++) {
+        if (put->pages[i].status == STATUS_PENDING && seen++ >= admitted)
+            put->pages[i].status = VARVE_SKIPPED;
+    }
 }
 
 /* Wait for the extents and insert them, in order. */
@@ -283,9 +323,10 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
                 put->pages[i].status = VARVE_OK; /* settled below */
         }
         view = index_view_acquire(store->index);
-        touches_begin(&put->touches, store, view, put->count);
+        touches_begin(&put->touches, store, view, put->count, put->expires);
         put->touches.brings_pages = true;
         find_stored(put, view, parent);
+        admit(put);
         write_groups(put, view);
         finish_extents(put);
         encode_end(&put->batch);
@@ -295,7 +336,7 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
             if (first_of[i] == i)
                 continue;
             put->pages[i].status = put->pages[first_of[i]].status;
-            COUNT(&store->counters, put_duplicates, 1);
+            COUNT(&store->counters, put_duplicates, put->pages[i].status != VARVE_SKIPPED);
         }
     }
     env_free(env, first_of);
@@ -314,6 +355,7 @@ count_errors(struct put *put)
         int status = put->pages[i].status;
 
         assert(status != STATUS_PENDING);
+        COUNT(counters, put_skipped, status == VARVE_SKIPPED);
         COUNT(counters, put_errors, status < 0);
         COUNT(counters, put_errors_space, status == VARVE_E_NOSPC);
         COUNT(counters, put_errors_device, status == VARVE_E_IO);
@@ -342,6 +384,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     if (rc != VARVE_OK)
         return rc;
     COUNT(&store->counters, put_calls, 1);
+    put.expires = limits_begin(ns, true);
     put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     put.extents_end = &put.extents;
     put.batch.store = store;

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from array import array
 
 import pytest
@@ -36,7 +37,7 @@ def get_pages(ns, count, ids, size=PAGE_BYTES):
 
 def test_version_and_constants():
     assert varve.__version__.count(".") == 2
-    assert (varve.OK, varve.MISS) == (0, 1)
+    assert (varve.OK, varve.MISS, varve.SKIPPED) == (0, 1, 2)
     errors = [
         varve.E_ARG,
         varve.E_NOMEM,
@@ -276,14 +277,14 @@ def test_options(store_path, open_store):
     rows = {row["name"]: row for row in varve.options()}
     assert all(set(row) == {"name", "type", "default", "help", "live"} for row in rows.values())
     assert rows["capacity"]["type"] == "size" and rows["sync_interval_ms"]["live"] is True
-    assert rows["capacity"]["live"] is False and rows["background"]["default"] == "on"
+    assert rows["segment_bytes"]["live"] is False and rows["background"]["default"] == "on"
     with open_store(capacity=32 << 20, background=False, io_engine="threads") as store:
         assert store.stats()["capacity_bytes"] == 32 << 20
         assert store.stats()["io_engine_uring"] == 0
         store.set_option("sync_interval_ms", 10)
         store.set_option("sync_bytes", "1M")
-        with pytest.raises(varve.Error, match="capacity can only be set when") as caught:
-            store.set_option("capacity", "1G")
+        with pytest.raises(varve.Error, match="segment_bytes can only be set when") as caught:
+            store.set_option("segment_bytes", "1M")
         assert caught.value.code == varve.E_ARG
 
 
@@ -385,3 +386,56 @@ def test_plan_of_stored_pages(ns):
 def test_plan_refuses_nonsense(times, keywords, error):
     with pytest.raises(error):
         varve.plan(times, **{"page_tokens": 1, "token_us": 1.0} | keywords)
+
+
+def test_pin_and_unpin(store, ns):
+    ids = make_ids(20)
+    put_pages(ns, ids)
+    assert ns.pin(ids[32 * 5 : 32 * 10]) == 5
+    assert store.stats()["pinned_bytes"] == 10 * PAGE_BYTES  # and what comes before
+    assert ns.pin(ids + make_ids(1, seed=1)) == 20
+    assert ns.unpin(ids[: 32 * 15]) == 15
+    assert ns.unpin(ids) == 5
+    assert ns.pin(b"") == ns.unpin(b"") == 0
+    assert store.stats()["pinned_bytes"] == 0
+    store.set_option("pin_bytes", 3 * PAGE_BYTES)
+    assert ns.pin(ids) == 3
+
+
+def test_quota(store, ns):
+    ns.limits(quota=20 * PAGE_BYTES)
+    for seed in range(4):
+        put_pages(ns, make_ids(15, seed))
+    assert store.stats()["live_bytes"] <= 20 * PAGE_BYTES
+    ns.limits()
+
+
+def test_time_to_live(ns):
+    ids = make_ids(15)
+    ns.limits(ttl=1)
+    began = time.monotonic()
+    put_pages(ns, ids)
+    while any(ns.exists_batch(ids)):
+        assert time.monotonic() < began + 60
+    assert time.monotonic() >= began + 1
+    assert ns.probe(ids) == 0
+
+
+@pytest.mark.parametrize("limits", [{"quota": -1}, {"quota": 1 << 64}, {"ttl": -1}, {"ttl": (1 << 32) + 1}])
+def test_wrong_limits(ns, limits):
+    with pytest.raises(ValueError, match="is not between 0 and"):
+        ns.limits(**limits)
+
+
+def test_write_budget(open_store):
+    store = open_store(write_budget="24M")  # 1M an hour
+    ns = store.namespace("test")
+    statuses = []
+    for first in range(0, 400, 20):
+        ids = make_ids(400)[32 * first : 32 * (first + 20)]
+        parent = make_ids(400)[32 * (first - 1) : 32 * first] or None
+        statuses += ns.put_buffers(ids, [bytes(PAGE_BYTES)] * 20, parent=parent)
+    assert set(statuses) == {varve.OK, varve.SKIPPED}
+    assert statuses == sorted(statuses)  # a prefix
+    assert store.stats()["put_skipped"] == statuses.count(varve.SKIPPED)
+    assert ns.probe(make_ids(400)) == statuses.count(varve.OK)

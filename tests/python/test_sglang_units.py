@@ -7,16 +7,21 @@ import json
 import pathlib
 import random
 import threading
+from array import array
 from types import SimpleNamespace
 
 import pytest
 import sglang_support  # noqa: F401 - skips where sglang is not installed
+import varve
 from varve.sglang import keys, v2
 from varve.sglang.breaker import Breaker
 from varve.sglang.config import KEYS, Config, ConfigError, size_bytes
 from varve.sglang.guard import Guard
 from varve.sglang.identity import element_type
+from varve.sglang.metrics import Metrics
 from varve.sglang.order import Order
+from varve.sglang.regions import Located
+from varve.sglang.transfer import Transfer
 
 
 def key(n):
@@ -202,6 +207,30 @@ def test_breaker_while_a_call_does_not_come_back():
     assert breaker.allow()
 
 
+class Stingy:
+    """A handle and its namespace: of each batch the first page is stored, the others exceed the write budget."""
+
+    lost = False
+
+    def namespace(self, _spec):
+        return self
+
+    def put_batch(self, ids, *_args, **_keywords):
+        return array("i", [varve.OK] + [varve.SKIPPED] * (len(ids) // 32 - 1))
+
+
+def test_pages_over_the_write_budget_are_not_stored_and_no_errors():
+    metrics = Metrics()
+    io = Transfer(Stingy(), metrics, Breaker(1, 5, 15), Breaker(1, 5, 15))
+    for _ in range(3):
+        assert io.put(None, bytes(3 * 32), Located([1, 2, 3], 10, 1, 10), None) == [True, False, False]
+    counts = metrics.counts()
+    assert (counts["put_ok_pages"], counts["put_skipped_pages"]) == (3, 6)
+    assert counts["put_failed_pages"] == counts["put_full_pages"] == counts["refused_pages"] == 0
+    assert counts["put_bytes"] == 30
+    assert not io.writes.is_open
+
+
 BASE = {"backend_name": "varve", "module_path": "varve.sglang", "class_name": "VarveHiCache", "path": "/nvme/kv"}
 
 
@@ -214,6 +243,12 @@ BASE = {"backend_name": "varve", "module_path": "varve.sglang", "class_name": "V
         ({"segment_byte": "1M"}, "did you mean 'segment_bytes'?"),
         ({"quite_something_else": 1}, "docs/sglang.md"),
         ({"capacity": "lots"}, "'lots' is no size"),
+        ({"qouta": "1G"}, "did you mean 'quota'?"),
+        ({"write_buget": "1T"}, "did you mean 'write_budget'?"),
+        ({"quota": "0.5x"}, "quota: '0.5x' is no size"),
+        ({"write_budget": "x"}, "write_budget: 'x' is no size"),
+        ({"ttl": "1h"}, "'ttl' must be a int, not '1h'"),
+        ({"ttl": -1}, "must be at least 0"),
         ({"capacity": 1.5}, "'capacity' must be a text, not 1.5"),
         ({"path": 7}, "'path' must be a text, not 7"),
         ({"breaker_failures": True}, "'breaker_failures' must be a int, not True"),
@@ -233,6 +268,17 @@ def test_right_configuration():
     assert config.interface_v1
     assert config.capacity_of_rank(1) == 3 << 29
     assert config.capacity_of_rank(3) == 1 << 29
+
+
+def test_limits_are_shared_by_the_ranks():
+    config = Config.parse({**BASE, "capacity": "1T", "quota": "800G", "write_budget": "2T", "ttl": 60, "min_free": "10G"})
+    assert config.quota_of_rank(8) == 100 << 30
+    assert config.write_budget_of_rank(8) == 256 << 30
+    assert config.store == {"min_free": "10G"}
+    config = Config.parse({**BASE, "write_budget": "0.5x"})
+    assert config.write_budget_of_rank(8) == "0.5x"
+    assert config.quota_of_rank(8) == 0
+    assert Config.parse(BASE).write_budget_of_rank(8) == ""
 
 
 def test_ranks_that_share_need_a_capacity():

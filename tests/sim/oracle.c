@@ -61,6 +61,10 @@ oracle_create(const struct oracle_settings *settings)
     }
     states = (size_t)settings->namespaces * oracle->pages;
     oracle->states = sim_alloc(states);
+    oracle->used_ns = sim_alloc(states * sizeof(*oracle->used_ns));
+    oracle->pinned = sim_alloc(states);
+    oracle->limits = sim_alloc(settings->namespaces * sizeof(*oracle->limits));
+    oracle_new_life(oracle);
     memset(oracle->states, ABSENT | ABSENT << AFTER_KILL | ABSENT << AFTER_POWER, states);
     return oracle;
 }
@@ -72,6 +76,9 @@ oracle_destroy(struct oracle *oracle)
         return;
     free(oracle->chains);
     free(oracle->states);
+    free(oracle->used_ns);
+    free(oracle->pinned);
+    free(oracle->limits);
     free(oracle);
 }
 
@@ -172,6 +179,65 @@ oracle_matches(const struct oracle *oracle, uint32_t ns, uint32_t page, const ui
 }
 
 void
+oracle_new_life(struct oracle *oracle)
+{
+    size_t states = (size_t)oracle->settings.namespaces * oracle->pages;
+
+    memset(oracle->used_ns, 0, states * sizeof(*oracle->used_ns));
+    memset(oracle->pinned, 0, states);
+    memset(oracle->limits, 0, oracle->settings.namespaces * sizeof(*oracle->limits));
+}
+
+void
+oracle_use(struct oracle *oracle, uint32_t ns, uint32_t page, uint64_t now_ns)
+{
+    uint64_t *used_ns = &oracle->used_ns[(size_t)ns * oracle->pages + page];
+
+    if (*used_ns < now_ns)
+        *used_ns = now_ns;
+}
+
+void
+oracle_limit(struct oracle *oracle, uint32_t ns, uint64_t ttl_ns, bool loose, uint64_t now_ns)
+{
+    struct oracle_limits *limits = &oracle->limits[ns];
+
+    for (uint32_t page = 0; page < oracle->pages && limits->ttl_ns == 0; page++)
+        oracle_use(oracle, ns, page, now_ns);
+    *limits = (struct oracle_limits){ttl_ns, loose};
+}
+
+void
+oracle_pin(struct oracle *oracle, uint32_t ns, uint32_t page, bool pinned)
+{
+    oracle->pinned[(size_t)ns * oracle->pages + page] = pinned;
+}
+
+bool
+oracle_pinned(const struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    return oracle->pinned[(size_t)ns * oracle->pages + page] != 0;
+}
+
+void
+oracle_unpin_all(struct oracle *oracle)
+{
+    memset(oracle->pinned, 0, (size_t)oracle->settings.namespaces * oracle->pages);
+}
+
+/* Whether a page that is stored may be a miss, for now: it would be there again if there were no time to live. */
+static bool
+may_have_expired(const struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    const struct oracle_limits *limits = &oracle->limits[ns];
+    uint64_t used_ns = oracle->used_ns[(size_t)ns * oracle->pages + page];
+
+    if (limits->ttl_ns == 0 || oracle->clock_ns == NULL || oracle_pinned(oracle, ns, page))
+        return false;
+    return limits->loose || *oracle->clock_ns - used_ns >= limits->ttl_ns;
+}
+
+void
 oracle_put_begin(struct oracle *oracle, uint32_t ns, uint32_t page)
 {
     state_allow(oracle, ns, page, PRESENT);
@@ -189,6 +255,7 @@ oracle_put(struct oracle *oracle, uint32_t ns, uint32_t page, bool synced)
 void
 oracle_remove_begin(struct oracle *oracle, uint32_t ns, uint32_t page)
 {
+    oracle_pin(oracle, ns, page, false);
     state_allow(oracle, ns, page, ABSENT);
 }
 
@@ -203,7 +270,7 @@ void
 oracle_clear_begin(struct oracle *oracle, uint32_t ns)
 {
     for (uint32_t page = 0; page < oracle->pages; page++)
-        state_allow(oracle, ns, page, ABSENT);
+        oracle_remove_begin(oracle, ns, page);
 }
 
 void
@@ -234,8 +301,14 @@ oracle_sync(struct oracle *oracle)
 void
 oracle_dropped(struct oracle *oracle)
 {
-    for (uint32_t ns = 0; ns < oracle->settings.namespaces; ns++)
-        oracle_clear_begin(oracle, ns);
+    for (uint32_t ns = 0; ns < oracle->settings.namespaces; ns++) {
+        for (uint32_t page = 0; page < oracle->pages; page++) {
+            if (oracle_pinned(oracle, ns, page)) /* whatever becomes of it once it is not */
+                oracle->states[(size_t)ns * oracle->pages + page] |= ABSENT << AFTER_KILL | ABSENT << AFTER_POWER;
+            else
+                state_allow(oracle, ns, page, ABSENT);
+        }
+    }
 }
 
 void
@@ -249,7 +322,7 @@ oracle_crash(struct oracle *oracle, enum sim_crash_mode mode)
 bool
 oracle_may_be(const struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
 {
-    return oracle->lenient || is_twin(oracle, page) ||
+    return oracle->lenient || is_twin(oracle, page) || (!present && may_have_expired(oracle, ns, page)) ||
            (state_get(oracle, ns, page, 0) & (present ? PRESENT : ABSENT)) != 0;
 }
 
@@ -258,7 +331,7 @@ oracle_observe(struct oracle *oracle, uint32_t ns, uint32_t page, bool present)
 {
     if (!oracle_may_be(oracle, ns, page, present))
         return false;
-    if (oracle->lenient || is_twin(oracle, page))
+    if (oracle->lenient || is_twin(oracle, page) || (!present && may_have_expired(oracle, ns, page)))
         return true;
     state_set(oracle, ns, page, 0, present ? PRESENT : ABSENT);
     /* What is there is on the disk, and the death of the process takes nothing from it. */

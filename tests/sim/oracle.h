@@ -35,13 +35,23 @@ struct oracle_chain {
     uint32_t fork; /* pages shared with it */
 };
 
+/* Of a namespace, in this life. */
+struct oracle_limits {
+    uint64_t ttl_ns; /* 0: none */
+    bool loose;      /* pages may die of other causes, too, and have no second life */
+};
+
 struct oracle {
     struct oracle_settings settings;
     struct oracle_chain *chains;
-    uint32_t pages;  /* in the universe; page = chain * chain_pages + depth */
-    uint8_t *states; /* namespace * pages + page */
-    bool lenient;    /* the device lied: any page may be there or not, but never a wrong byte */
-    bool in_doubt;   /* calls that failed in this life may yet have an effect in the next */
+    uint32_t pages;               /* in the universe; page = chain * chain_pages + depth */
+    uint8_t *states;              /* namespace * pages + page */
+    const uint64_t *clock_ns;     /* NULL: nothing expires */
+    struct oracle_limits *limits; /* by namespace */
+    uint64_t *used_ns;            /* as states: when it certainly was, in this life */
+    uint8_t *pinned;              /* as states */
+    bool lenient;                 /* the device lied: any page may be there or not, but never a wrong byte */
+    bool in_doubt;                /* calls that failed in this life may yet have an effect in the next */
 };
 
 struct oracle *oracle_create(const struct oracle_settings *settings);
@@ -65,7 +75,17 @@ void oracle_remove(struct oracle *oracle, uint32_t ns, uint32_t page);
 void oracle_clear_begin(struct oracle *oracle, uint32_t ns);
 void oracle_clear(struct oracle *oracle, uint32_t ns);
 void oracle_sync(struct oracle *oracle);
-/* The store dropped a segment: any page may be gone. */
+/* A new life begins: nothing is pinned, nothing expires. */
+void oracle_new_life(struct oracle *oracle);
+/* Limits were set by a call that began at now_ns: what is there counts as used then. */
+void oracle_limit(struct oracle *oracle, uint32_t ns, uint64_t ttl_ns, bool loose, uint64_t now_ns);
+/* A page that was there was used by a call that began at now_ns. */
+void oracle_use(struct oracle *oracle, uint32_t ns, uint32_t page, uint64_t now_ns);
+void oracle_pin(struct oracle *oracle, uint32_t ns, uint32_t page, bool pinned);
+bool oracle_pinned(const struct oracle *oracle, uint32_t ns, uint32_t page);
+/* Live pages were lost: those that are pinned may be among them. */
+void oracle_unpin_all(struct oracle *oracle);
+/* The store dropped a segment: any page may be gone, but pinned ones. */
 void oracle_dropped(struct oracle *oracle);
 void oracle_crash(struct oracle *oracle, enum sim_crash_mode mode);
 

@@ -115,13 +115,26 @@ draw_weights(struct sim_config *config, struct sim_rng *rng)
         [SIM_CALL_FILL] = 8,   [SIM_CALL_HUGE] = 1,
     };
 
-    for (size_t i = 0; i < SIM_CALLS; i++) {
+    for (size_t i = 0; i < SIM_CALL_LIMITS; i++) {
         config->weights[i] = usual[i];
         if (i != SIM_CALL_PUT && sim_rng_chance(rng, 250))
             config->weights[i] = 0;
         else if (sim_rng_chance(rng, 100))
             config->weights[i] *= 5;
     }
+}
+
+/* From a stream of its own, so that everything else stays what it was for a seed. */
+static void
+draw_limits(struct sim_config *config, uint64_t seed)
+{
+    struct sim_rng rng = sim_rng_make(seed, 5);
+
+    if (sim_rng_chance(&rng, 600))
+        return;
+    config->weights[SIM_CALL_LIMITS] = (uint32_t)PICK(&rng, 0, 3, 10);
+    config->weights[SIM_CALL_PIN] = (uint32_t)PICK(&rng, 0, 4, 20);
+    config->weights[SIM_CALL_UNPIN] = config->weights[SIM_CALL_PIN] / 4;
 }
 
 void
@@ -189,7 +202,9 @@ draw_reuse(struct sim_config *config, uint64_t seed)
     config->honest = oracle->sizes == ORACLE_SIZES_FIXED && sim_rng_chance(&rng, 500);
     config->weights[SIM_CALL_PUT] = 100;
     config->weights[SIM_CALL_PROBE] = 30;
-    config->weights[SIM_CALL_REMOVE] = config->honest ? 0 : 8;
+    config->weights[SIM_CALL_REMOVE] = 8;
+    if (config->honest)
+        config->weights[SIM_CALL_REMOVE] = config->weights[SIM_CALL_LIMITS] = config->weights[SIM_CALL_PIN] = 0;
     config->weights[SIM_CALL_OPTION] = (uint32_t)PICK(&rng, 2, 40);
 }
 
@@ -227,6 +242,7 @@ sim_config_draw(struct sim_config *config, const struct sim_plan *plan)
     draw_universe(config, &rng);
     draw_weights(config, &rng);
     draw_trouble(config, &rng);
+    draw_limits(config, plan->seed);
     draw_reuse(config, plan->seed);
     config->ops_per_life = (uint32_t)PICK(&rng, 15, 40, 100);
     config->crash_per_mille = (uint32_t)PICK(&rng, 0, 10, 30, 100);

@@ -35,6 +35,9 @@ enum sim_call {
     SIM_CALL_TICK,
     SIM_CALL_FILL,
     SIM_CALL_HUGE,
+    SIM_CALL_LIMITS, /* from here on: not in every run, so that seeds without them stay what they were */
+    SIM_CALL_PIN,
+    SIM_CALL_UNPIN,
     SIM_CALLS,
 };
 
@@ -125,13 +128,17 @@ struct sim {
     varve_store *store;
     varve_namespace *namespaces[SIM_NAMESPACES_MAX];
     struct sim_client clients[SIM_CLIENTS_MAX];
-    uint64_t dropped;  /* segments, as last seen in this life */
-    uint64_t levels;   /* the most, in this life */
-    uint64_t rotation; /* number of the manifest in force, as last seen in this life */
-    uint64_t fixed;    /* bytes of the directory that are neither segments nor runs, as the store counts them */
-    uint64_t
-        used_excess; /* bytes that the directory may hold over the capacity: what a crash, or a lower capacity, left to an open */
-    uint64_t hits; /* of faults, on disks that were wiped since */
+    uint64_t call_ns;                   /* when this call, or look, began */
+    uint64_t lost;                      /* reclaim_lost_bytes, as last seen in this life */
+    bool quota[SIM_NAMESPACES_MAX];     /* there was one in this life: what it gave up stays given up */
+    uint64_t ttl_s[SIM_NAMESPACES_MAX]; /* in this life */
+    bool budget;                        /* the write budget was set in this life */
+    uint64_t dropped;                   /* segments, as last seen in this life */
+    uint64_t levels;                    /* the most, in this life */
+    uint64_t rotation;                  /* number of the manifest in force, as last seen in this life */
+    uint64_t fixed;       /* bytes of the directory that are neither segments nor runs, as the store counts them */
+    uint64_t used_excess; /* bytes it may hold over the capacity: what a crash, or a lower capacity, left to an open */
+    uint64_t hits;        /* of faults, on disks that were wiped since */
     enum sim_phase phase;
     uint64_t stats[SIM_STATS_MAX]; /* the store's, after the last call */
     bool faulty;                   /* operations may fail in this life: no answer is also an answer */
@@ -140,8 +147,7 @@ struct sim {
     bool holes;                    /* something but age has taken pages from the middle of chains */
     bool lowered;                  /* the capacity is below what is used */
     bool freeing;                  /* min_free is above what is free */
-    bool
-        ghosts; /* pages may be gone that heat still calls live: cleared ones, and those that a crash took and the file HEAT knows */
+    bool ghosts;                   /* a crash may have taken pages that the file HEAT knows */
     struct sim_totals *totals;
 };
 
@@ -164,6 +170,17 @@ void sim_get(struct sim *sim);
 void sim_probe(struct sim *sim);
 void sim_exists(struct sim *sim);
 void sim_touch(struct sim *sim);
+/* sim_limits.c: quotas, times to live, the write budget; pins. */
+void sim_limits(struct sim *sim);
+void sim_pin(struct sim *sim);
+void sim_unpin(struct sim *sim);
+/* A life begins; a call does. */
+void sim_limits_of_life(struct sim *sim);
+void sim_limits_of_call(struct sim *sim);
+/* Pages of a put that were left out on purpose. */
+void sim_judge_skipped(struct sim *sim, uint32_t ns, uint32_t page);
+/* Without need the store drops only what nobody can ask for any more. */
+bool sim_space_was_short(const struct sim *sim);
 /* Pages too large to be stored. */
 void sim_huge(struct sim *sim);
 

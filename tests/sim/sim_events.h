@@ -61,6 +61,10 @@ enum sim_need {
     EVENT(MISSING, "segments missing at an open", "segments_missing", SIM_NEED_CRASHES)                                \
     EVENT(CLEARS, "namespaces cleared", "namespace_clears", SIM_NEED_BOTH)                                             \
     EVENT(REMOVALS, "pages removed", "remove_pages", SIM_NEED_BOTH)                                                    \
+    EVENT(PINNED, "pages pinned", NULL, SIM_NEED_BOTH)                                                                 \
+    EVENT(LIMITS, "limits of namespaces set", NULL, SIM_NEED_BOTH)                                                     \
+    EVENT(EXPIRED, "namespaces whose pages all expired", NULL, SIM_NEED_BOTH)                                          \
+    EVENT(SKIPPED, "pages over the write budget", "put_skipped", SIM_NEED_BOTH)                                        \
     EVENT(DUPLICATES, "pages put again", "put_duplicates", SIM_NEED_BOTH)                                              \
     EVENT(COPIES, "bytes copied for alignment", "put_copied_bytes", SIM_NEED_BOTH)                                     \
     EVENT(STALLS, "puts that waited for a flush", "put_stalls", SIM_NEED_BOTH)                                         \

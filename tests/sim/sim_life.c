@@ -47,9 +47,8 @@ sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err
         sim_fail("%s: %" PRId64 ", but the error says %d \"%s\"", call, rc, err->code, err->message);
 }
 
-/* Without need the store drops only what nobody can ask for any more. */
-static bool
-space_was_short(const struct sim *sim)
+bool
+sim_space_was_short(const struct sim *sim)
 {
     return sim->disk->used_max > sim->config.capacity_least / 2;
 }
@@ -58,7 +57,7 @@ space_was_short(const struct sim *sim)
 static bool
 may_drop(const struct sim *sim)
 {
-    return space_was_short(sim) || sim->faulty;
+    return sim_space_was_short(sim) || sim->faulty;
 }
 
 void
@@ -70,6 +69,10 @@ sim_note_drops(struct sim *sim)
         return;
     sim_log("  %" PRIu64 " segments dropped", dropped - sim->dropped);
     sim->dropped = dropped;
+    if (sim->faulty ||
+        SIM_STAT(sim, reclaim_lost_bytes) != sim->lost) /* small pages, each in a block of its own, do not fit */
+        oracle_unpin_all(sim->oracle);
+    sim->lost = SIM_STAT(sim, reclaim_lost_bytes);
     if (may_drop(sim))
         oracle_dropped(sim->oracle);
 }
@@ -168,6 +171,7 @@ life_open(struct sim *sim, uint64_t number)
     int rc;
 
     sim_log("open");
+    sim_limits_of_life(sim);
     sim->dropped = sim->levels = sim->rotation = sim->fixed = 0;
     memset(sim->stats, 0, sizeof(sim->stats));
     rc = store_open(sim_disk_env(sim->disk), options, &sim->store, &err);
@@ -274,6 +278,9 @@ one_call(struct sim *sim, uint64_t number)
         [SIM_CALL_TICK] = sim_tick,
         [SIM_CALL_FILL] = sim_fill,
         [SIM_CALL_HUGE] = sim_huge,
+        [SIM_CALL_LIMITS] = sim_limits,
+        [SIM_CALL_PIN] = sim_pin,
+        [SIM_CALL_UNPIN] = sim_unpin,
     };
     uint32_t total = 0, call = 0;
     uint64_t at;
@@ -288,6 +295,7 @@ one_call(struct sim *sim, uint64_t number)
     while (at >= sim->config.weights[call])
         at -= sim->config.weights[call++];
     sim_log("call %" PRIu64, number);
+    sim_limits_of_call(sim);
     calls[call](sim);
     sim_note_drops(sim);
     note_shape(sim);
@@ -301,6 +309,7 @@ static void
 life_look(struct sim *sim, uint64_t number, bool last)
 {
     begin_stream(sim, STREAM_LOOK, number);
+    sim_limits_of_call(sim);
     sim->phase = SIM_PHASE_CALLS;
     note_shape(sim);
     sim_verify_accounts(sim);

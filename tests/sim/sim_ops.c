@@ -42,7 +42,7 @@ judge_put_errors(const struct sim *sim, const struct put_errors *before, const v
 static uint32_t
 choose_chain(struct sim *sim)
 {
-    if (sim->config.hot_chains > 0 && sim_rng_chance(&sim->rng, 700))
+    if (sim->config.hot_chains > 0 && sim_rng_chance(&sim->rng, 400))
         return (uint32_t)sim_rng_below(&sim->rng, sim->config.hot_chains);
     return (uint32_t)sim_rng_below(&sim->rng, sim->oracle->settings.chains);
 }
@@ -158,9 +158,12 @@ judge_put(struct sim *sim, const struct sim_pick *pick, const varve_page *pages,
     for (size_t i = 0; i < pick->count; i++) {
         if (pages[i].status == VARVE_OK) {
             oracle_put(sim->oracle, pick->ns, pick->pages[i], synced);
+            oracle_use(sim->oracle, pick->ns, pick->pages[i], sim->call_ns);
             stored++;
             SIM_COUNT(sim, SIM_EVENT_EMPTY_PAGES, pages[i].size == 0);
             SIM_COUNT(sim, SIM_EVENT_LARGEST_PAGES, pages[i].size == sim->store->page_bytes_max);
+        } else if (pages[i].status == VARVE_SKIPPED) {
+            sim_judge_skipped(sim, pick->ns, pick->pages[i]);
         } else if (!sim_excused(sim)) {
             sim_fail("put of page %" PRIu32 " (%" PRIu32 " bytes): status %d", pick->pages[i],
                      oracle_size(sim->oracle, pick->ns, pick->pages[i]), pages[i].status);
@@ -270,7 +273,6 @@ sim_clear(struct sim *sim)
         oracle_clear(sim->oracle, ns);
     for (uint32_t page = 0; page < sim->oracle->pages; page++)
         sim_recency_forget(sim, ns, page);
-    sim->ghosts = true;
     SIM_COUNT(sim, SIM_EVENT_CLEARED_IN_JOB, sim->store->reclaim_job != NULL);
 }
 

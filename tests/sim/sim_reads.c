@@ -74,6 +74,7 @@ judge_get(struct sim *sim, uint32_t ns, uint32_t number, const struct get_page *
         if (!oracle_observe(sim->oracle, ns, number, true))
             sim_fail("get of page %" PRIu32 " in namespace %" PRIu32 ": is there, but must not be", number, ns);
         SIM_COUNT(sim, SIM_EVENT_PAGES_READ, 1);
+        oracle_use(sim->oracle, ns, number, sim->call_ns);
         return;
     case VARVE_MISS:
         if (!sim_excused(sim) && !oracle_observe(sim->oracle, ns, number, false))
@@ -196,6 +197,7 @@ sim_probe(struct sim *sim)
     for (int64_t i = 0; i < found; i++) {
         if (!oracle_observe(sim->oracle, pick.ns, pick.pages[i], true))
             sim_fail("varve_probe: page %" PRIu32 " is there, but must not be", pick.pages[i]);
+        oracle_use(sim->oracle, pick.ns, pick.pages[i], sim->call_ns);
     }
     if (found >= 0 && found < (int64_t)pick.count && !sim_excused(sim) &&
         !oracle_observe(sim->oracle, pick.ns, pick.pages[found], false))

@@ -168,15 +168,6 @@ walk_entry(struct walk *walk, const struct entry *entry)
     }
 }
 
-/* Pages without bytes are known by the place of the page behind them, and twins by each other's id. */
-static bool
-is_exact(const struct sim *sim)
-{
-    const struct oracle_settings *oracle = &sim->oracle->settings;
-
-    return !oracle->twins && oracle->sizes == ORACLE_SIZES_FIXED && oracle->size_max > 0;
-}
-
 /* VARVE_MISS: to the end. */
 static int
 walk_index(struct walk *walk)
@@ -213,7 +204,7 @@ judge_pages(const struct walk *walk, bool excused)
     for (size_t i = 0; i < universe(sim); i++) {
         struct sim_recency *old = &sim->recency[i], *now = &walk->now[i];
 
-        if (!excused && old->value > VALUE_DEAD && old->copies == 1 && now->copies <= 1 &&
+        if (!excused && old->value > VALUE_DEAD && old->value != UINT64_MAX && old->copies == 1 && now->copies <= 1 &&
             old->value >> shift >= horizon_of(walk->heat, old->ns_id) && now->value >> shift < old->value >> shift)
             sim_fail("page %zu in namespace %zu was used at %" PRIu64 ", and now it is %s (%" PRIu64 ")",
                      i % sim->oracle->pages, i / sim->oracle->pages, old->value,
@@ -242,7 +233,7 @@ sim_recency_check(struct sim *sim)
         live = walk.heat->live_bytes + walk.heat->pinned_bytes;
         if (walk.live_bytes > live || (walk.live_bytes < live && !sim->ghosts))
             sim_fail("%" PRIu64 " bytes are live, and %" PRIu64 " of them can be found", live, walk.live_bytes);
-        judge_pages(&walk, losses != sim->recency_losses || !is_exact(sim));
+        judge_pages(&walk, losses != sim->recency_losses || sim->oracle->settings.twins);
         SIM_COUNT(sim, SIM_EVENT_RECOUNTS, 1);
     }
     sim->recency_losses = losses;

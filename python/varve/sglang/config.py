@@ -30,6 +30,9 @@ class Key(NamedTuple):
 KEYS: dict[str, Key] = {
     "path": Key("text", "", 0, "Directory of the cache, on a local file system. Every rank keeps its store in a directory of its own below it."),
     "capacity": Key("text", "", 0, "Hard limit on what lies under `path` (\"500G\"); each rank of the server gets an equal part."),
+    "write_budget": Key("text", "", 0, "Most bytes to write in a day (\"2T\"), each rank of the server an equal part; or \"0.5x\": times the capacity. What exceeds it is not stored."),
+    "quota": Key("text", "", 0, "Most that the pages of this model may take of `capacity` (\"200G\"), each rank an equal part, each pool of a hybrid model so much. Others keep theirs."),
+    "ttl": Key("int", 0, 0, "Seconds after which a page that nobody used is never loaded again. 0: none."),
     "model": Key("text", "", 0, "Identity of the weights, instead of what the server says (model path, revision, quantization, served name)."),
     "weight_version": Key("text", "", 0, "Change it when the weights change under the same name: pages of other versions are never used."),
     "prefill_us_per_token": Key("number", 0.0, 0, "Microseconds the GPU takes to prefill one token. 0: every hit is reported, however slow the disk."),
@@ -59,16 +62,17 @@ SGLANG_KEYS = {
     "tp_lcm_size",
 }
 
+_SIZES = ("capacity", "quota", "write_budget")
 _TYPES = {"text": (str,), "int": (int,), "number": (int, float), "bool": (bool,)}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def size_bytes(text: str | int) -> int:
-    """Bytes of "500G", "64M" or a plain number, as the store reads sizes."""
+def size_bytes(text: str | int, name: str = "capacity") -> int:
+    """Bytes of "500G", "64M" or a plain number, as the store reads sizes. `name`: the key, for the message."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", str(text).upper())
     if match is None:
         raise ConfigError(
-            f'capacity: {text!r} is no size; write bytes, or a number with K, M, G or T (powers of 1024): "500G"'
+            f'{name}: {text!r} is no size; write bytes, or a number with K, M, G or T (powers of 1024): "500G"'
         )
     return int(float(match.group(1)) * _UNITS[match.group(2)])
 
@@ -79,6 +83,9 @@ class Config:
 
     path: str
     capacity: str | int = ""
+    write_budget: str | int = ""
+    quota: str | int = ""
+    ttl: int = 0
     model: str = ""
     weight_version: str = ""
     prefill_us_per_token: float = 0.0
@@ -111,10 +118,21 @@ class Config:
                 'hicache-storage-backend-extra-config: "path" is missing: the directory for the cache, on a local disk, for example '
                 '"path": "/nvme/kv", "capacity": "500G"'
             )
-        if values.get("capacity"):
-            size_bytes(values["capacity"])
+        for name in _SIZES:
+            if values.get(name) and not _is_times(name, values[name]):
+                size_bytes(values[name], name)
         store = {name: extra[name] for name in options if name in extra and name not in KEYS}
         return cls(**values, interface_v1=bool(extra.get("interface_v1", 0)), store=store)
+
+    def write_budget_of_rank(self, ranks: int) -> str | int:
+        """For the option of the store of one rank of `ranks`; "" leaves it alone."""
+        if not self.write_budget or _is_times("write_budget", self.write_budget):
+            return self.write_budget
+        return size_bytes(self.write_budget, "write_budget") // ((self.ranks or ranks) * self.replicas)
+
+    def quota_of_rank(self, ranks: int) -> int:
+        """Bytes for one namespace of the store of one rank of `ranks`; 0: no quota."""
+        return size_bytes(self.quota, "quota") // ((self.ranks or ranks) * self.replicas) if self.quota else 0
 
     def capacity_of_rank(self, ranks: int) -> int:
         """Bytes for the store of one rank of `ranks`; 0 leaves it to the store (most of the free space)."""
@@ -129,8 +147,13 @@ class Config:
         return 0
 
 
+def _is_times(name: str, value: str | int) -> bool:
+    """Whether it is "0.5x": times the capacity of whichever store it is given to."""
+    return name == "write_budget" and re.fullmatch(r"\d+(\.\d{1,6})?[xX]", str(value)) is not None
+
+
 def _checked(name: str, key: Key, value: Any) -> Any:
-    if name == "capacity" and isinstance(value, int) and not isinstance(value, bool):
+    if name in _SIZES and isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, _TYPES[key.kind]) or (isinstance(value, bool) and key.kind != "bool"):
         raise ConfigError(f"hicache-storage-backend-extra-config: {name!r} must be a {key.kind}, not {value!r}")

@@ -35,6 +35,10 @@ class Handle:
         capacity = config.capacity_of_rank(at.ranks)
         if capacity:
             self._options["capacity"] = capacity
+        budget = config.write_budget_of_rank(at.ranks)
+        if budget:
+            self._options["write_budget"] = budget
+        self._quota, self._ttl = config.quota_of_rank(at.ranks), config.ttl
         self._lock = threading.Lock()
         self._reopening: threading.Thread | None = None
         self._closed = False
@@ -64,6 +68,8 @@ class Handle:
         if found is None:
             with self._lock:
                 found = self._store.namespace(spec.name, spec.element_type, spec.page_bytes_hint)
+                if self._quota or self._ttl:
+                    found.limits(quota=self._quota, ttl=self._ttl)
                 self._namespaces[spec] = found
         return found
 

@@ -145,10 +145,11 @@ class Transfer:
             return [False] * count
         good = [status == varve.OK for status in statuses]
         hits, full = sum(good), sum(status in (varve.E_NOSPC, varve.E_ARG) for status in statuses)
+        skipped = sum(status == varve.SKIPPED for status in statuses)
         size_bytes = sum(size for size, ok in zip(_page_sizes(sizes, parts, count), good) if ok)
         self._metrics.count(
-            put_pages=count, put_ok_pages=hits, put_full_pages=full, put_failed_pages=count - hits - full,
-            put_bytes=size_bytes,
+            put_pages=count, put_ok_pages=hits, put_full_pages=full, put_skipped_pages=skipped,
+            put_failed_pages=count - hits - full - skipped, put_bytes=size_bytes,
         )  # fmt: skip
         self._metrics.sample("put", hits, size_bytes, elapsed_s)
         return good
