@@ -145,7 +145,7 @@ sim_pin(struct sim *sim)
     if (pinned > (int64_t)pick.count)
         sim_fail("varve_pin pinned %" PRId64 " of %zu", pinned, pick.count);
     for (int64_t i = 0; i < pinned; i++) {
-        if (!oracle_listed(sim->oracle, pick.ns, pick.pages[i], true))
+        if (!oracle_observe(sim->oracle, pick.ns, pick.pages[i], true))
             sim_fail("varve_pin: page %" PRIu32 " is there, but must not be", pick.pages[i]);
         oracle_use(sim->oracle, pick.ns, pick.pages[i], sim->call_ns);
         oracle_pin(sim->oracle, pick.ns, pick.pages[i], true);
