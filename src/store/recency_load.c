@@ -65,11 +65,15 @@ first_value(const struct loading *loading, const struct entry *entry)
 static void
 load_entry(struct loading *loading, const struct entry *entry)
 {
-    uint64_t value = first_value(loading, entry);
+    uint64_t value = first_value(loading, entry), known;
+    struct key last = entry->key;
 
     recency_add(loading->store, entry, value);
+    last.depth += entry->count - 1;
+    known =
+        recency_value(loading->store, loading->view, &last); /* it was there, if HEAT had it or it was used meanwhile */
     loading->last = *entry;
-    loading->value = value - entry->count;
+    loading->value = known != 0 && known != UINT64_MAX ? known - 1 : value - entry->count;
 }
 
 /* VARVE_MISS: all was seen. */

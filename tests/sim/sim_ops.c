@@ -358,10 +358,10 @@ sim_tick(struct sim *sim)
         steps++;
     if (limit == 20000 && steps == limit && !sim_excused(sim))
         sim_fail("background work never ends");
-    if (limit == 20000) {
+    if (limit == 20000)
         sim_verify_accounts(sim);
+    if (steps < limit && !sim->disk->stopped)
         sim_verify_limits(sim);
-    }
 }
 
 /* More than the capacity allows, or than any page may have: one buffer, again and again. */
