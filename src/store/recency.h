@@ -32,7 +32,7 @@ struct recency {
     uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
     bool missing;                  /* segments of an earlier life have pages that heat does not know */
     /* The file HEAT: of whoever opens, closes, or does background work. */
-    size_t restored;             /* segments whose recency it brought back */
+    size_t restored;             /* segments whose recency it brought back, of all their pages */
     _Atomic uint64_t file_bytes; /* that were paid for it */
     uint64_t saved_ns;           /* when it was written last, or tried */
 };

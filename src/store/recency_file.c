@@ -192,7 +192,10 @@ recency_save_due(varve_store *store)
     return store->env->ops->now_ns(store->env) - store->recency.saved_ns >= SAVE_INTERVAL_NS;
 }
 
-/* Give every record to the segment it is of. Returns how many there were. */
+/*
+ * Give every record to the segment it is of. Returns how many segments are wholly known by them: one that was written while the segment was open, or not
+ * loaded itself, lacks the pages at its end.
+ */
 static size_t
 restore_records(varve_store *store, const uint8_t *data, size_t size)
 {
@@ -212,7 +215,7 @@ restore_records(varve_store *store, const uint8_t *data, size_t size)
         file.bytes = segment->bytes;
         if (segment->heat != NULL &&
             heat_restore_segment(recency->heat, segment->heat, &file, data + at, size - at) == VARVE_OK)
-            restored++;
+            restored += log_pad((uint64_t)record.end * HEAT_UNIT, 12) >= segment->bytes;
         log_release(store->log, segment);
     }
     return restored;

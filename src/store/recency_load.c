@@ -65,11 +65,19 @@ first_value(const struct loading *loading, const struct entry *entry)
 static void
 load_entry(struct loading *loading, const struct entry *entry)
 {
-    uint64_t value = first_value(loading, entry);
+    uint64_t value = first_value(loading, entry), known;
+    struct key last = entry->key;
 
     recency_add(loading->store, entry, value);
+    last.depth += entry->count - 1;
+    known =
+        recency_value(loading->store, loading->view, &last); /* it was there, if HEAT had it or it was used meanwhile */
     loading->last = *entry;
-    loading->value = value > entry->count ? value - entry->count : 1; /* of a chain longer than that, all are as old */
+    if (known != 0 && known != UINT64_MAX)
+        loading->value = known > 1 ? known - 1 : 1;
+    else
+        loading->value =
+            value > entry->count ? value - entry->count : 1; /* of a chain longer than that, all are as old */
 }
 
 /* VARVE_MISS: all was seen. */

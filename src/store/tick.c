@@ -14,6 +14,7 @@
 #define IDLE_WAIT_MS      100
 #define RETRY_WAIT_MS     100 /* after work that failed; doubled each time in a row, */
 #define RETRY_DOUBLINGS   6   /* but not more often than this */
+#define FLUSH_DROPS_MAX   8   /* segments that one flush may cost when the file system is full */
 #define WAITS_MAX         600 /* a minute of failing flushes, then puts fail */
 
 int
@@ -95,7 +96,10 @@ store_sync_due(varve_store *store)
            (interval_ms > 0 && since_ns >= interval_ms * 1000000u);
 }
 
-/* A run may only name pages that are durable. */
+/*
+ * A run may only name pages that are durable. Where the file system is full below the capacity, segments make room for it: puts wait for the flush, and
+ * without puts nothing else would.
+ */
 static int
 flush(varve_store *store)
 {
@@ -104,7 +108,14 @@ flush(varve_store *store)
     if (index_frozen_count(store->index) == 0)
         return VARVE_MISS;
     rc = store_sync(store, NULL);
-    return rc == VARVE_OK ? index_flush(store->index, NULL) : rc;
+    if (rc == VARVE_OK)
+        rc = index_flush(store->index, NULL);
+    for (int tries = 0; rc == VARVE_E_NOSPC && tries < FLUSH_DROPS_MAX; tries++) {
+        if (reclaim_drop_one(store, NULL) != VARVE_OK)
+            break;
+        rc = index_flush(store->index, NULL);
+    }
+    return rc;
 }
 
 static int

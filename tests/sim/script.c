@@ -17,6 +17,7 @@ enum arg {
     ARG_RATIO,
     ARG_RUNS,
     ARG_CHANGES,
+    ARG_MIB,
 };
 
 static const struct {
@@ -31,6 +32,7 @@ static const struct {
     [ARG_RATIO] = {2, 8},
     [ARG_RUNS] = {1, 4},
     [ARG_CHANGES] = {0, 255},
+    [ARG_MIB] = {4, 256},
 };
 
 static const struct {
@@ -56,6 +58,8 @@ static const struct {
     [SCRIPT_REOPEN] = {"reopen", {ARG_NONE}, 2},
     [SCRIPT_KILL] = {"kill", {ARG_CHANGES}, 0},
     [SCRIPT_POWER] = {"power", {ARG_CHANGES}, 0},
+    [SCRIPT_RECLAIM] = {"reclaim", {ARG_STEPS}, 0},
+    [SCRIPT_CAPACITY] = {"capacity", {ARG_MIB}, 0},
 };
 
 const struct script_pages script_pages[] = {
@@ -270,7 +274,7 @@ script_decode(const uint8_t *data, size_t size, struct script *script)
          size >= SCRIPT_OP_BYTES && script->count < SCRIPT_OPS_MAX; data += SCRIPT_OP_BYTES, size -= SCRIPT_OP_BYTES) {
         struct script_op *op = &script->ops[script->count++];
 
-        op->kind = (enum script_kind)(data[0] % SCRIPT_KINDS);
+        op->kind = (enum script_kind)(data[0] % SCRIPT_RECLAIM);
         if (kinds[op->kind].args[1] == ARG_CHAIN) {
             op->args[0] = data[1] & 15;
             op->args[1] = data[1] >> 4;

@@ -42,8 +42,10 @@ enum script_kind {
     SCRIPT_RUNS_PER_LEVEL,  /* value */
     SCRIPT_RUNS_LAST_LEVEL, /* value */
     SCRIPT_REOPEN,          /**/
-    SCRIPT_KILL,  /* changes: the process dies in the middle of that change of the disk from now on, 0: at once */
-    SCRIPT_POWER, /* changes: the machine loses power, likewise */
+    SCRIPT_KILL,    /* changes: the process dies in the middle of that change of the disk from now on, 0: at once */
+    SCRIPT_POWER,   /* changes: the machine loses power, likewise */
+    SCRIPT_RECLAIM, /* steps of reclaim: that many, 0: until a segment was dropped; none where pages would have to die. Written scripts only */
+    SCRIPT_CAPACITY, /* MiB: the live option. Written scripts only */
     SCRIPT_KINDS,
 };
 

@@ -252,6 +252,55 @@ call_tick(struct script_run *run, const struct script_op *op)
         script_fail(run, "background work never ends");
 }
 
+static uint64_t
+segments_dropped(const struct script_run *run)
+{
+    return atomic_load_explicit(&run->store->counters.segments_dropped, memory_order_relaxed);
+}
+
+static bool
+may_go(const void *owner)
+{
+    const struct segment *segment = owner;
+
+    return log_is_sealed(segment->log, segment);
+}
+
+/* Whether the next victim can be reclaimed as it is. Else pages would die first, which is no loss, but nothing that a script could foresee. */
+static bool
+victim_is_cheap(struct script_run *run)
+{
+    struct recency *recency = &run->store->recency;
+    const struct heat_segment *coldest;
+    bool cheap;
+
+    if (!recency_load(run->store))
+        return false;
+    mutex_lock(&recency->lock);
+    coldest = heat_coldest(recency->heat, may_go);
+    cheap = coldest != NULL && coldest->live_bytes <= (uint64_t)coldest->end * HEAT_UNIT / 2;
+    mutex_unlock(&recency->lock);
+    return cheap;
+}
+
+/* Live pages are not lost by it: there is room for them. */
+static void
+call_reclaim(struct script_run *run, const struct script_op *op)
+{
+    uint64_t dropped = segments_dropped(run);
+    varve_error err = {0};
+
+    for (uint32_t steps = 0; !script_run_stopped(run) && (op->args[0] == 0 || steps < op->args[0]); steps++) {
+        int rc = run->store->reclaim_job != NULL || victim_is_cheap(run) ? reclaim_work(run->store, &err) : VARVE_MISS;
+
+        script_expect(run, rc, "reclaim_work", &err);
+        if (rc == VARVE_MISS || (op->args[0] == 0 && segments_dropped(run) > dropped))
+            break;
+    }
+    if (!script_run_stopped(run) && atomic_load(&run->store->counters.reclaim_lost_bytes) > 0)
+        script_fail(run, "reclaim lost live pages");
+}
+
 static void
 call_fill(struct script_run *run, const struct script_op *op)
 {
@@ -264,11 +313,12 @@ call_option(struct script_run *run, const struct script_op *op)
 {
     const char *name = op->kind == SCRIPT_SIZE_RATIO       ? "size_ratio"
                        : op->kind == SCRIPT_RUNS_PER_LEVEL ? "runs_per_level"
+                       : op->kind == SCRIPT_CAPACITY       ? "capacity"
                                                            : "runs_last_level";
     varve_error err = {0};
     char value[16];
 
-    (void)snprintf(value, sizeof(value), "%" PRIu32, op->args[0]);
+    (void)snprintf(value, sizeof(value), "%" PRIu32 "%s", op->args[0], op->kind == SCRIPT_CAPACITY ? "M" : "");
     script_expect(run, varve_option_set(run->store, name, value, &err), "varve_option_set", &err);
 }
 
@@ -318,6 +368,8 @@ script_run_op(struct script_run *run, const struct script_op *op)
         [SCRIPT_REOPEN] = call_reopen,
         [SCRIPT_KILL] = call_crash,
         [SCRIPT_POWER] = call_crash,
+        [SCRIPT_RECLAIM] = call_reclaim,
+        [SCRIPT_CAPACITY] = call_option,
     };
     char text[64];
 

@@ -89,31 +89,31 @@ verify_listing(struct script_run *run)
     }
 }
 
-/* No two branches have the same number: an extent at depth 0 or with a parent begins one. */
+/* No two branches have the same number: a place on a branch is one page's, in however many segments that page lies. */
 static void
 verify_branches(struct script_run *run)
 {
-    uint64_t begun[PLACES_MAX];
+    varve_item *begun = sim_alloc(PLACES_MAX * sizeof(*begun));
     varve_item item = VARVE_ITEM_INIT;
     varve_iter *iter = NULL;
     varve_error err = {0};
     size_t count = 0;
-    int rc = varve_iter_open(run->store, NULL, VARVE_ITER_EXTENTS, &iter, &err);
+    int rc = varve_iter_open(run->store, NULL, VARVE_ITER_PAGES, &iter, &err);
 
     script_expect(run, rc, "varve_iter_open", &err);
     while (rc == VARVE_OK && (rc = varve_iter_next(iter, &item, &err)) == VARVE_OK) {
-        if (item.depth > 0 && item.parent_branch == 0)
-            continue;
         for (size_t i = 0; i < count; i++) {
-            if (begun[i] == item.branch)
+            if (begun[i].branch == item.branch && begun[i].depth == item.depth &&
+                memcmp(begun[i].id_prefix, item.id_prefix, sizeof(item.id_prefix)) != 0)
                 script_fail(run, "two branches have the number %" PRIu64, item.branch);
         }
         if (count == PLACES_MAX)
-            script_fail(run, "iteration: more branches than there are pages");
-        begun[count++] = item.branch;
+            script_fail(run, "iteration: more places than there can be");
+        begun[count++] = item;
     }
     script_expect(run, rc, "varve_iter_next", &err);
     varve_iter_close(iter);
+    free(begun);
 }
 
 struct file_count {

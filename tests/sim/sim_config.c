@@ -138,6 +138,16 @@ draw_limits(struct sim_config *config, uint64_t seed)
 }
 
 void
+sim_config_set_room(struct sim_config *config, const char *name, uint64_t value, uint64_t room)
+{
+    set(config, name, value);
+    if (strcmp(name, "capacity") == 0)
+        config->capacity = value;
+    if (room < config->capacity_least)
+        config->capacity_least = room;
+}
+
+void
 sim_config_redraw(struct sim_config *config, struct sim_rng *rng)
 {
     set(config, "memtable_bytes", PICK(rng, 128 * KIB, 128 * KIB, 256 * KIB));
@@ -152,6 +162,50 @@ sim_config_redraw(struct sim_config *config, struct sim_rng *rng)
     set(config, "io_bytes", PICK(rng, 16 * KIB, 16 * KIB, 64 * KIB));
     set(config, "open_files", PICK(rng, 16, 512));
     set_text(config, "codec", config->oracle.seed % 2 == 0 ? "on" : "auto");
+    if (config->capacity_changes) {
+        uint64_t capacity = PICK(rng, 4 * MIB, 5 * MIB, 6 * MIB, 8 * MIB);
+
+        sim_config_set_room(config, "capacity", capacity, capacity);
+    }
+}
+
+/*
+ * Pages that are used again and again among those that are not, in a store that is always full: what reclaim is for. From a stream of its own, so that other
+ * seeds stay what they were.
+ */
+static void
+draw_reuse(struct sim_config *config, uint64_t seed)
+{
+    struct sim_rng rng = sim_rng_make(seed, 11);
+    struct oracle_settings *oracle = &config->oracle;
+    uint64_t pages;
+
+    config->capacity_least = config->capacity;
+    config->heat_trouble = sim_rng_chance(&rng, 200);
+    config->disk.size_bytes =
+        config->capacity < 16 * MIB && oracle->size_max <= 300 * KIB && sim_rng_chance(&rng, 150) ? 24 * MIB : 0;
+    if (oracle->size_max > 300 * KIB || config->whole_batches || !sim_rng_chance(&rng, 300))
+        return;
+    config->capacity = config->capacity_least = PICK(&rng, 4 * MIB, 5 * MIB, 6 * MIB);
+    config->disk.size_bytes = sim_rng_chance(&rng, 300) ? 24 * MIB : 0;
+    config->capacity_changes = sim_rng_chance(&rng, 300);
+    oracle->namespaces = (uint32_t)PICK(&rng, 1, 1, 2);
+    oracle->twins = false; /* who gets the one has the other removed */
+    oracle->sizes = sim_rng_chance(&rng, 700) ? ORACLE_SIZES_FIXED : ORACLE_SIZES_BLOCKS;
+    oracle->size_max = (uint32_t)PICK(&rng, 4096, 7 * KIB, 12 * KIB, 16 * KIB, 28 * KIB);
+    pages = 7 * MIB / oracle->size_max / oracle->namespaces;
+    oracle->chain_pages = (uint32_t)PICK(&rng, 8, 16, 40, 100);
+    oracle->chains = (uint32_t)(pages / oracle->chain_pages) + 1;
+    config->hot_chains = oracle->chains / (uint32_t)PICK(&rng, 4, 8, 16) + 1;
+    config->batch_max = 400 * KIB / oracle->size_max;
+    config->whole_batches = true;
+    config->honest = oracle->sizes == ORACLE_SIZES_FIXED && sim_rng_chance(&rng, 500);
+    config->weights[SIM_CALL_PUT] = 100;
+    config->weights[SIM_CALL_PROBE] = 30;
+    config->weights[SIM_CALL_REMOVE] = 8;
+    if (config->honest)
+        config->weights[SIM_CALL_REMOVE] = config->weights[SIM_CALL_LIMITS] = config->weights[SIM_CALL_PIN] = 0;
+    config->weights[SIM_CALL_OPTION] = (uint32_t)PICK(&rng, 2, 40);
 }
 
 static void
@@ -189,6 +243,7 @@ sim_config_draw(struct sim_config *config, const struct sim_plan *plan)
     draw_weights(config, &rng);
     draw_trouble(config, &rng);
     draw_limits(config, plan->seed);
+    draw_reuse(config, plan->seed);
     config->ops_per_life = (uint32_t)PICK(&rng, 15, 40, 100);
     config->crash_per_mille = (uint32_t)PICK(&rng, 0, 10, 30, 100);
     config->crash_open_per_mille = (uint32_t)PICK(&rng, 0, 200, 500);

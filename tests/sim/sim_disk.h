@@ -145,6 +145,10 @@ struct sim_disk {
     bool (*idle)(void);
     uint64_t device_steps; /* sim_disk_step() calls, ever */
 
+    /* Called with the bytes in use whenever a file has grown. NULL: nobody looks. */
+    void (*on_used)(void *arg, uint64_t used);
+    void *on_used_arg;
+
     struct sim_dir current, durable;
     struct sim_dir_op *dir_ops;
     size_t dir_op_count, dir_op_room;

@@ -4,7 +4,7 @@
  * crashes, and the oracle that judges every answer. Everything follows from the seed. Each call
  * draws from a stream of its own, derived from the seed and its number, so that leaving one out does not disturb the others. Part by part:
  * sim_config.c draws what kind of run it is, sim_faults.c what goes wrong, sim_ops.c and sim_reads.c make the calls, sim_verify.c looks at a
- * whole store, sim_life.c opens, crashes and closes, sim_events.c counts, sim_shrink.c makes a failing run small.
+ * whole store, sim_recency.c at what is live in it, sim_life.c opens, crashes and closes, sim_events.c counts, sim_shrink.c makes a failing run small.
  */
 #ifndef VARVE_SIM_DRIVER_H
 #define VARVE_SIM_DRIVER_H
@@ -56,6 +56,9 @@ struct sim_config {
     uint32_t weights[SIM_CALLS];
     uint32_t batch_max;
     bool whole_batches; /* batches are as large as they can be, mostly */
+    bool
+        honest; /* batches are always consecutive pages of a chain, and their parents the right ones; nothing is removed */
+    uint32_t hot_chains; /* that are used again and again; 0: all alike */
     uint32_t ops_per_life;
     uint32_t crash_per_mille;      /* calls in or after which the world stops */
     uint32_t crash_open_per_mille; /* opens, and closes, in which it does */
@@ -63,8 +66,11 @@ struct sim_config {
     uint64_t crash_span;           /* the crash comes among so many changes of the disk */
     uint32_t fault_per_mille;      /* calls before which something begins to go wrong */
     uint32_t fault_kinds;          /* which of enum sim_trouble_kind, a bit each */
-    uint64_t capacity;
+    uint64_t capacity;             /* as it is now */
+    uint64_t capacity_least;       /* that it was, or that min_free left of it */
+    bool capacity_changes;         /* from life to life */
     bool unaligned;
+    bool heat_trouble; /* the file HEAT is damaged or missing now and then */
 };
 
 /* What goes wrong beside crashes. */
@@ -80,6 +86,14 @@ enum sim_plain {
     SIM_PLAIN_CLIENTS = 2, /* one client, aligned buffers */
     SIM_PLAIN_FAULTS = 4,  /* no faults at opens */
     SIM_PLAINS = 3,        /* how many there are */
+};
+
+/* A page, when it was looked at last. */
+struct sim_recency {
+    uint64_t value;   /* of its last use; 0: it was not there, or is not known */
+    uint64_t segment; /* where it lay */
+    uint32_t ns_id;
+    uint32_t copies;
 };
 
 /* A run. */
@@ -122,16 +136,24 @@ struct sim {
     uint64_t dropped;                   /* segments, as last seen in this life */
     uint64_t levels;                    /* the most, in this life */
     uint64_t rotation;                  /* number of the manifest in force, as last seen in this life */
-    uint64_t fixed;      /* bytes of the directory that are neither segments nor runs, as the store counts them */
-    uint64_t used_limit; /* bytes that the directory may hold: the capacity, but for crashes */
-    uint64_t hits;       /* of faults, on disks that were wiped since */
+    uint64_t fixed;       /* bytes of the directory that are neither segments nor runs, as the store counts them */
+    uint64_t used_excess; /* bytes it may hold over the capacity: what a crash, or a lower capacity, left to an open */
+    uint64_t hits;        /* of faults, on disks that were wiped since */
     enum sim_phase phase;
     uint64_t stats[SIM_STATS_MAX]; /* the store's, after the last call */
     bool faulty;                   /* operations may fail in this life: no answer is also an answer */
+    struct sim_recency *recency;   /* namespace * pages + page, of this life */
+    uint64_t recency_losses;       /* of live pages, then */
+    bool holes;                    /* something but age has taken pages from the middle of chains */
+    bool lowered;                  /* the capacity is below what is used */
+    bool freeing;                  /* min_free is above what is free */
+    bool ghosts;                   /* a crash may have taken pages that the file HEAT knows */
     struct sim_totals *totals;
 };
 
 void sim_config_draw(struct sim_config *config, const struct sim_plan *plan);
+/* The option capacity or min_free is `value` from now on, so that the store has `room` bytes. */
+void sim_config_set_room(struct sim_config *config, const char *name, uint64_t value, uint64_t room);
 /* The options that may differ from life to life are drawn again. */
 void sim_config_redraw(struct sim_config *config, struct sim_rng *rng);
 
@@ -185,6 +207,13 @@ void sim_verify_iteration(struct sim *sim);
 void sim_verify_check(struct sim *sim);
 /* The directory holds what the manifest names, no more and no less, and the store counts its bytes right. No background work in progress. */
 void sim_verify_accounts(struct sim *sim);
+/* No background work is left: the directory is within its limits, or there is nothing to drop. */
+void sim_verify_limits(struct sim *sim);
+/* sim_recency.c: a life has begun; the run is over; a page was removed on purpose; look. */
+void sim_recency_begin(struct sim *sim);
+void sim_recency_end(struct sim *sim);
+void sim_recency_forget(struct sim *sim, uint32_t ns, uint32_t page);
+void sim_recency_check(struct sim *sim);
 /* Read `count` pages into fresh buffers and judge each; small_per_mille of the buffers are too small. */
 void sim_read_pages(struct sim *sim, uint32_t ns, const uint32_t *numbers, size_t count, uint32_t small_per_mille);
 

@@ -70,6 +70,8 @@ sim_note_used(struct sim_disk *disk)
 
     if (used > disk->used_max)
         disk->used_max = used;
+    if (disk->on_used != NULL)
+        disk->on_used(disk->on_used_arg, used);
 }
 
 static int

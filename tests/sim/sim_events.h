@@ -39,6 +39,25 @@ enum sim_need {
     EVENT(LEVELS_3, "lives with three levels or more", NULL, SIM_NEED_NONE)                                            \
     EVENT(ROTATIONS, "manifests rotated", NULL, SIM_NEED_BOTH)                                                         \
     EVENT(DROPS, "segments dropped", "segments_dropped", SIM_NEED_BOTH)                                                \
+    EVENT(SURVIVORS, "live pages copied out of segments", "survivor_pages", SIM_NEED_BOTH)                             \
+    EVENT(LOST_LIVE, "bytes of live pages lost for want of room", "reclaim_lost_bytes", SIM_NEED_BOTH)                 \
+    EVENT(NOT_COPIED, "live pages found damaged by reclaim", "reclaim_damaged_pages", SIM_NEED_NONE)                   \
+    EVENT(JOBS_LEFT, "lives that ended in the middle of a segment's reclaim", NULL, SIM_NEED_CRASHES)                  \
+    EVENT(REMOVED_IN_JOB, "pages removed in the middle of one", NULL, SIM_NEED_NONE)                                   \
+    EVENT(CLEARED_IN_JOB, "namespaces cleared in the middle of one", NULL, SIM_NEED_NONE)                              \
+    EVENT(LOWERED_IN_JOB, "capacities lowered in the middle of one", NULL, SIM_NEED_NONE)                              \
+    EVENT(SECOND_LIVES, "dead pages used again", NULL, SIM_NEED_CRASHES)                                               \
+    EVENT(RECOUNTS, "recounts of what is live", NULL, SIM_NEED_BOTH)                                                   \
+    EVENT(PARENTS, "live pages compared with their parents", NULL, SIM_NEED_CRASHES)                                   \
+    EVENT(HEAT_WRITTEN, "bytes of HEAT written", "heat_bytes_written", SIM_NEED_BOTH)                                  \
+    EVENT(HEAT_RESTORED, "segments whose recency HEAT brought back", NULL, SIM_NEED_BOTH)                              \
+    EVENT(HEAT_MISSED, "opens of a store of which HEAT did not know all", NULL, SIM_NEED_BOTH)                         \
+    EVENT(HEAT_DAMAGED, "HEAT files damaged", NULL, SIM_NEED_BOTH)                                                     \
+    EVENT(HEAT_REMOVED, "HEAT files removed", NULL, SIM_NEED_BOTH)                                                     \
+    EVENT(LOWERED, "capacities lowered below what was used", NULL, SIM_NEED_CRASHES)                                   \
+    EVENT(REACHED, "lower capacities reached", NULL, SIM_NEED_CRASHES)                                                 \
+    EVENT(MIN_FREE, "min_free raised above what was free", NULL, SIM_NEED_NONE)                                        \
+    EVENT(FREED, "times that was made free", NULL, SIM_NEED_NONE)                                                      \
     EVENT(MISSING, "segments missing at an open", "segments_missing", SIM_NEED_CRASHES)                                \
     EVENT(CLEARS, "namespaces cleared", "namespace_clears", SIM_NEED_BOTH)                                             \
     EVENT(REMOVALS, "pages removed", "remove_pages", SIM_NEED_BOTH)                                                    \

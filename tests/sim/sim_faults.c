@@ -42,8 +42,8 @@ sim_faults_of_call(struct sim *sim)
 {
     if (sim->plan.trouble != SIM_TROUBLE_RANDOM || !sim_rng_chance(&sim->rng, sim->config.fault_per_mille))
         return;
-    if (sim->disk->settings.size_bytes > 0 && sim_rng_chance(&sim->rng, 500))
-        sim->disk->settings.size_bytes = 0; /* somebody made room */
+    if (sim->disk->settings.size_bytes != sim->config.disk.size_bytes && sim_rng_chance(&sim->rng, 500))
+        sim->disk->settings.size_bytes = sim->config.disk.size_bytes; /* somebody made room */
     else
         draw_trouble(sim, 20);
 }

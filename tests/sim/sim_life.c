@@ -6,10 +6,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "format/format.h"
 #include "sim_driver.h"
+#include "sim_internal.h"
 #include "sim_log.h"
 
 #define RECOVERY_BYTES 65536 /* of manifests, before a recovery counts what is there */
+#define RECOUNT_CALLS  5     /* from one recount of what is live to the next */
 
 /* Streams of random numbers, one for each part of a run: the part's number is the call's that it begins with. */
 enum stream {
@@ -47,7 +50,7 @@ sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err
 bool
 sim_space_was_short(const struct sim *sim)
 {
-    return sim->disk->used_max > sim->config.capacity / 2;
+    return sim->disk->used_max > sim->config.capacity_least / 2;
 }
 
 /* A full file system, too, makes it drop segments. */
@@ -88,6 +91,28 @@ note_shape(struct sim *sim)
     sim->rotation = manifest;
     if (!sim->disk->stopped) /* what fails because the world has stopped counts for nothing */
         (void)varve_stats_get(sim->store, sim->stats, SIM_STATS_MAX);
+}
+
+/* Of the disk, whenever a file has grown: never more than the store may have at that very moment. */
+static void
+judge_used(void *arg, uint64_t used)
+{
+    struct sim *sim = arg;
+    uint64_t most = sim->store == NULL ? sim->config.capacity : sim->store->space.ceiling;
+
+    if (used > most && used > sim->used_excess)
+        sim_fail("%" PRIu64 " bytes on disk, over the %" PRIu64 " there may be", used, most);
+    if (sim->store != NULL && used <= sim->config.capacity)
+        sim->used_excess = 0;
+}
+
+/* A new disk. */
+static void
+disk_make(struct sim *sim, const struct sim_disk_settings *settings)
+{
+    sim->disk = sim_disk_create(settings);
+    sim->disk->on_used = judge_used;
+    sim->disk->on_used_arg = sim;
 }
 
 static void
@@ -133,7 +158,7 @@ wipe(struct sim *sim, uint64_t number)
     oracle_destroy(sim->oracle);
     sim_disk_destroy(sim->disk);
     settings.seed = sim_rng_make(settings.seed, number).state;
-    sim->disk = sim_disk_create(&settings);
+    disk_make(sim, &settings);
     sim->oracle = oracle_create(&sim->config.oracle);
 }
 
@@ -166,6 +191,9 @@ life_open(struct sim *sim, uint64_t number)
         !sim->oracle->lenient) /* rebuilt, but it should not have been needed */
         sim_fail("%" PRIu64 " runs are lost, though no device lied", SIM_STAT(sim, recovered_runs_lost));
     sim_note_drops(sim);
+    sim_recency_begin(sim);
+    SIM_COUNT(sim, SIM_EVENT_HEAT_RESTORED, sim->store->recency.restored);
+    SIM_COUNT(sim, SIM_EVENT_HEAT_MISSED, sim->store->recency.missing);
     for (uint32_t i = 0; i < sim->oracle->settings.namespaces; i++) {
         varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
         char name[3] = {'n', (char)('0' + i), '\0'};
@@ -185,7 +213,6 @@ life_crash(struct sim *sim)
 {
     enum sim_crash_mode mode =
         sim_rng_chance(&sim->rng, sim->config.power_per_mille) ? SIM_CRASH_POWER : SIM_CRASH_KILL;
-    uint64_t used;
 
     sim_disk_stop(sim->disk);
     SIM_COUNT(sim, mode == SIM_CRASH_POWER ? SIM_EVENT_POWER_CUTS : SIM_EVENT_KILLS, 1);
@@ -194,6 +221,7 @@ life_crash(struct sim *sim)
     if (sim->store != NULL) {
         sim_note_drops(sim);
         sim_count_life(sim);
+        SIM_COUNT(sim, SIM_EVENT_JOBS_LEFT, sim->store->reclaim_job != NULL);
         store_abandon(sim->store);
         sim->store = NULL;
     }
@@ -202,10 +230,8 @@ life_crash(struct sim *sim)
     if (may_drop(sim))
         oracle_dropped(sim->oracle);
     sim_disk_crash(sim->disk, mode, sim_rng_next(&sim->rng));
-    /* An unlink that was lost brings a file back beside the one that took its place: more than any store allowed. */
-    used = sim_disk_used(sim->disk) + RECOVERY_BYTES;
-    if (mode == SIM_CRASH_POWER && used > sim->used_limit)
-        sim->used_limit = used;
+    sim->ghosts = true;
+    sim->holes = sim->holes || mode == SIM_CRASH_POWER;
     oracle_crash(sim->oracle, mode);
 }
 
@@ -220,6 +246,7 @@ life_close(struct sim *sim)
     sim->phase = SIM_PHASE_CLOSE;
     sim_note_drops(sim);
     sim_count_life(sim);
+    SIM_COUNT(sim, SIM_EVENT_JOBS_LEFT, sim->store->reclaim_job != NULL);
     rc = varve_close(sim->store, &err);
     sim->store = NULL;
     sim_expect(sim, rc, "varve_close", &err);
@@ -272,15 +299,10 @@ one_call(struct sim *sim, uint64_t number)
     calls[call](sim);
     sim_note_drops(sim);
     note_shape(sim);
+    if (number % RECOUNT_CALLS == 0)
+        sim_recency_check(sim);
     sim_disk_advance(sim->disk, sim_rng_log(&sim->rng, 2000000000));
     SIM_COUNT(sim, SIM_EVENT_CALLS, 1);
-}
-
-static void
-require_capacity(const struct sim *sim)
-{
-    if (sim->disk->used_max > sim->used_limit)
-        sim_fail("%" PRIu64 " bytes on disk, over the capacity of %" PRIu64, sim->disk->used_max, sim->config.capacity);
 }
 
 static void
@@ -291,6 +313,7 @@ life_look(struct sim *sim, uint64_t number, bool last)
     sim->phase = SIM_PHASE_CALLS;
     note_shape(sim);
     sim_verify_accounts(sim);
+    sim_recency_check(sim);
     sim_verify_pages(sim, sim_rng_chance(&sim->rng, last ? 500 : 50));
     if (sim_rng_chance(&sim->rng, last ? 500 : 100))
         sim_verify_iteration(sim);
@@ -316,6 +339,25 @@ life_end(struct sim *sim, uint64_t number, bool last)
     sim_disk_crash_after(sim->disk, 0);
 }
 
+/* The file HEAT is a hint: any page of it may rot, and all of it may be gone. */
+static void
+trouble_heat(struct sim *sim)
+{
+    struct sim_inode *heat = sim_dir_find(&sim->disk->current, FORMAT_HEAT_NAME);
+
+    if (!sim->config.heat_trouble || heat == NULL || !sim_rng_chance(&sim->rng, 400))
+        return;
+    sim->holes = true; /* whose parent is not known may seem younger than that */
+    if (sim_rng_chance(&sim->rng, 300)) {
+        sim_dir_set(&sim->disk->current, FORMAT_HEAT_NAME, NULL);
+        sim_dir_set(&sim->disk->durable, FORMAT_HEAT_NAME, NULL);
+        SIM_COUNT(sim, SIM_EVENT_HEAT_REMOVED, 1);
+        return;
+    }
+    for (uint64_t flips = sim_rng_log(&sim->rng, 100); flips > 0; flips--)
+        SIM_COUNT(sim, SIM_EVENT_HEAT_DAMAGED, sim_disk_flip(sim->disk, FORMAT_HEAT_NAME, &sim->rng));
+}
+
 /* One life, of calls from `first` on, but not `end`; returns the number of the next call. `last`: nothing goes wrong any more. */
 static uint64_t
 life_run(struct sim *sim, uint64_t first, uint64_t end, bool last)
@@ -328,7 +370,10 @@ life_run(struct sim *sim, uint64_t first, uint64_t end, bool last)
     sim_config_redraw(&sim->config, &sim->rng);
     if (sim->plan.trouble != SIM_TROUBLE_NTH || last)
         sim_disk_faults_clear(sim->disk);
-    sim->disk->settings.size_bytes = 0;
+    sim->disk->settings.size_bytes = sim->config.disk.size_bytes;
+    trouble_heat(sim);
+    /* A lower capacity leaves more than it allows to the open, and so does an unlink that was lost. */
+    sim->used_excess = sim_disk_used(sim->disk) + RECOVERY_BYTES;
     sim->phase = SIM_PHASE_OPEN;
     sim->faulty = sim->oracle->in_doubt = false;
     if (!last && sim_rng_chance(&sim->rng, sim->config.crash_open_per_mille))
@@ -341,7 +386,6 @@ life_run(struct sim *sim, uint64_t first, uint64_t end, bool last)
             if (sim->plan.wanted != NULL && !sim->plan.wanted[number])
                 continue;
             one_call(sim, number);
-            require_capacity(sim);
         }
     }
     if (number == first)
@@ -365,8 +409,7 @@ sim_run(const struct sim_plan *plan, struct sim_totals *totals)
     uint64_t number, hits;
 
     sim_config_draw(&sim.config, plan);
-    sim.used_limit = sim.config.capacity;
-    sim.disk = sim_disk_create(&sim.config.disk);
+    disk_make(&sim, &sim.config.disk);
     sim.oracle = oracle_create(&sim.config.oracle);
     sim_log("seed %#" PRIx64 ": %" PRIu32 " namespaces, %" PRIu32 " chains of %" PRIu32 ", sizes %d up to %" PRIu32,
             plan->seed, sim.config.oracle.namespaces, sim.config.oracle.chains, sim.config.oracle.chain_pages,
@@ -382,6 +425,7 @@ sim_run(const struct sim_plan *plan, struct sim_totals *totals)
     sim_count_disk(&sim);
     hits = sim.hits + sim.disk->faults_hit;
     totals->runs++;
+    sim_recency_end(&sim);
     oracle_destroy(sim.oracle);
     sim_disk_destroy(sim.disk);
     return hits;

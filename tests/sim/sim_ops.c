@@ -39,6 +39,14 @@ judge_put_errors(const struct sim *sim, const struct put_errors *before, const v
         sim_fail("varve_put_batch: failed pages are not counted under their causes");
 }
 
+static uint32_t
+choose_chain(struct sim *sim)
+{
+    if (sim->config.hot_chains > 0 && sim_rng_chance(&sim->rng, 400))
+        return (uint32_t)sim_rng_below(&sim->rng, sim->config.hot_chains);
+    return (uint32_t)sim_rng_below(&sim->rng, sim->oracle->settings.chains);
+}
+
 struct sim_pick
 sim_pick_make(struct sim *sim, bool distinct)
 {
@@ -53,12 +61,13 @@ sim_pick_make(struct sim *sim, bool distinct)
         client->depth = (uint32_t)sim_rng_below(&sim->rng, shape->chain_pages);
     if (client->depth >= shape->chain_pages || sim_rng_chance(&sim->rng, 100)) {
         client->ns = (uint32_t)sim_rng_below(&sim->rng, shape->namespaces);
-        client->chain = (uint32_t)sim_rng_below(&sim->rng, shape->chains);
+        client->chain = choose_chain(sim);
         client->depth = 0;
     }
     pick.ns = client->ns;
     pick.chain = client->chain;
     pick.depth = client->depth;
+    pick.in_order = pick.in_order || sim->config.honest;
     if (pick.in_order && limit > shape->chain_pages - pick.depth)
         limit = shape->chain_pages - pick.depth;
     pick.count = limit;
@@ -129,9 +138,9 @@ put_page_make(struct sim *sim, uint32_t ns, uint32_t number, struct put_page *pa
 static const varve_id *
 choose_parent(struct sim *sim, const struct sim_pick *pick, varve_id *room)
 {
-    if (sim_rng_chance(&sim->rng, 100))
+    if (!sim->config.honest && sim_rng_chance(&sim->rng, 100))
         return NULL;
-    if (!pick->in_order || sim_rng_chance(&sim->rng, 50)) {
+    if (!pick->in_order || (!sim->config.honest && sim_rng_chance(&sim->rng, 50))) {
         *room = oracle_id(sim->oracle, (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages));
         return room;
     }
@@ -179,7 +188,7 @@ sim_put(struct sim *sim)
     varve_id room;
     int rc;
 
-    if (pick.count > 1 && sim_rng_chance(&sim->rng, 100)) /* one id twice in a batch */
+    if (pick.count > 1 && !sim->config.honest && sim_rng_chance(&sim->rng, 100)) /* one id twice in a batch */
         pick.pages[sim_rng_below(&sim->rng, pick.count)] = pick.pages[sim_rng_below(&sim->rng, pick.count)];
     for (size_t i = 0; i < pick.count; i++) {
         put_page_make(sim, pick.ns, pick.pages[i], &buffers[i], &pages[i]);
@@ -242,7 +251,10 @@ sim_remove(struct sim *sim)
         /* A page that could not be looked up was not removed either. */
         for (size_t i = 0; i < pick.count && !sim->faulty; i++)
             oracle_remove(sim->oracle, pick.ns, pick.pages[i]);
+        SIM_COUNT(sim, SIM_EVENT_REMOVED_IN_JOB, sim->store->reclaim_job != NULL ? (uint64_t)removed : 0);
     }
+    for (size_t i = 0; i < pick.count; i++)
+        sim_recency_forget(sim, pick.ns, pick.pages[i]);
     sim_pick_free(&pick);
 }
 
@@ -259,6 +271,9 @@ sim_clear(struct sim *sim)
     sim_expect(sim, rc, "varve_namespace_clear", &err);
     if (rc == VARVE_OK)
         oracle_clear(sim->oracle, ns);
+    for (uint32_t page = 0; page < sim->oracle->pages; page++)
+        sim_recency_forget(sim, ns, page);
+    SIM_COUNT(sim, SIM_EVENT_CLEARED_IN_JOB, sim->store->reclaim_job != NULL);
 }
 
 void
@@ -274,6 +289,32 @@ sim_sync_store(struct sim *sim)
         oracle_sync(sim->oracle);
 }
 
+/* The space that the store may have: its capacity, or what min_free leaves. */
+static void
+change_room(struct sim *sim)
+{
+    static const uint64_t rooms[] = {4, 5, 6, 8, 16};
+    bool capacity = sim->config.disk.size_bytes == 0 || sim_rng_chance(&sim->rng, 500);
+    uint64_t room = rooms[sim_rng_below(&sim->rng, sizeof(rooms) / sizeof(rooms[0]))] << 20;
+    uint64_t used = sim_disk_used(sim->disk), least = (uint64_t)(capacity ? 4 : 3) << 20, value;
+    varve_error err = {0};
+    char text[24];
+
+    if (used > least && sim_rng_chance(&sim->rng, 500)) /* below what there is */
+        room = sim_rng_between(&sim->rng, least, used) & ~(uint64_t)4095;
+    value = capacity ? room : room < sim->config.disk.size_bytes ? sim->config.disk.size_bytes - room : 0;
+    (void)snprintf(text, sizeof(text), "%" PRIu64, value);
+    sim_log("option %s=%s", capacity ? "capacity" : "min_free", text);
+    sim_config_set_room(&sim->config, capacity ? "capacity" : "min_free", value, room);
+    sim_expect(sim, varve_option_set(sim->store, capacity ? "capacity" : "min_free", text, &err), "varve_option_set",
+               &err);
+    SIM_COUNT(sim, SIM_EVENT_LOWERED_IN_JOB, capacity && sim->store->reclaim_job != NULL && room < used);
+    SIM_COUNT(sim, SIM_EVENT_LOWERED, capacity && room < used);
+    SIM_COUNT(sim, SIM_EVENT_MIN_FREE, !capacity && room < used);
+    sim->lowered = capacity ? room < used : sim->lowered;
+    sim->freeing = capacity ? sim->freeing : room < used;
+}
+
 void
 sim_option(struct sim *sim)
 {
@@ -287,11 +328,17 @@ sim_option(struct sim *sim)
                    {"runs_last_level", 1, 4, NULL},
                    {"sync_interval_ms", 0, 200, NULL},
                    {"codec", 0, 2, codecs}};
-    size_t i = sim_rng_below(&sim->rng, sizeof(options) / sizeof(options[0]));
-    uint64_t number = sim_rng_between(&sim->rng, options[i].first, options[i].last);
+    const size_t count = sizeof(options) / sizeof(options[0]);
+    size_t i = sim_rng_below(&sim->rng, count + 3);
+    uint64_t number;
     varve_error err = {0};
     char value[24];
 
+    if (i >= count) {
+        change_room(sim);
+        return;
+    }
+    number = sim_rng_between(&sim->rng, options[i].first, options[i].last);
     if (options[i].words != NULL)
         (void)snprintf(value, sizeof(value), "%s", options[i].words[number]);
     else
@@ -313,6 +360,8 @@ sim_tick(struct sim *sim)
         sim_fail("background work never ends");
     if (limit == 20000)
         sim_verify_accounts(sim);
+    if (steps < limit && !sim->disk->stopped)
+        sim_verify_limits(sim);
 }
 
 /* More than the capacity allows, or than any page may have: one buffer, again and again. */

@@ -11,15 +11,19 @@
 #define VERIFY_BATCH 24
 #define ASK_BATCH    1024
 
-static void
+/* Read the next pages. Returns the one behind them. */
+static uint32_t
 read_batch(struct sim *sim, uint32_t ns, uint32_t first)
 {
     uint32_t numbers[VERIFY_BATCH];
     size_t count = 0;
 
-    while (count < VERIFY_BATCH && first < sim->oracle->pages)
+    do
         numbers[count++] = first++;
+    while (count < VERIFY_BATCH && first < sim->oracle->pages &&
+           !(sim->config.honest && first % sim->oracle->settings.chain_pages == 0));
     sim_read_pages(sim, ns, numbers, count, 0);
+    return first;
 }
 
 static void
@@ -49,9 +53,9 @@ sim_verify_pages(struct sim *sim, bool read_all)
     for (uint32_t ns = 0; ns < sim->oracle->settings.namespaces && !sim->disk->stopped; ns++) {
         ask_all(sim, ns);
         if (!read_all)
-            read_batch(sim, ns, (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages));
-        for (uint32_t page = 0; read_all && page < sim->oracle->pages; page += VERIFY_BATCH)
-            read_batch(sim, ns, page);
+            (void)read_batch(sim, ns, (uint32_t)sim_rng_below(&sim->rng, sim->oracle->pages));
+        for (uint32_t page = 0; read_all && page < sim->oracle->pages;)
+            page = read_batch(sim, ns, page);
     }
 }
 
@@ -203,6 +207,35 @@ judge_directory(void *arg, const struct manifest_state *state)
     if (account->segments != state->segment_count || account->runs != state->run_count)
         sim_fail("%zu segments and %zu runs in the directory, %zu and %zu in the manifest", account->segments,
                  account->runs, state->segment_count, state->run_count);
+}
+
+static void
+find_sealed(void *arg, const struct segment *segment)
+{
+    bool *found = arg;
+
+    *found = *found || segment->phase == SEGMENT_SEALED;
+}
+
+void
+sim_verify_limits(struct sim *sim)
+{
+    uint64_t used = space_used(sim->store), min_free = sim->store->options.min_free, available;
+    bool droppable = false;
+
+    if (sim_excused(sim) || atomic_load(&sim->store->read_only))
+        return;
+    log_for_each(sim->store->log, find_sealed, &droppable);
+    if (used > sim->config.capacity && droppable)
+        sim_fail("%" PRIu64 " bytes are used, the capacity is %" PRIu64, used, sim->config.capacity);
+    SIM_COUNT(sim, SIM_EVENT_REACHED, sim->lowered && used <= sim->config.capacity);
+    sim->lowered = sim->lowered && used > sim->config.capacity;
+    if (sim->store->env->ops->free_space(sim->store->env, &available) < 0)
+        return;
+    if (available < min_free && droppable)
+        sim_fail("%" PRIu64 " bytes are free, not %" PRIu64, available, min_free);
+    SIM_COUNT(sim, SIM_EVENT_FREED, sim->freeing && available >= min_free);
+    sim->freeing = sim->freeing && available < min_free;
 }
 
 void
