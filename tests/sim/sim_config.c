@@ -202,9 +202,8 @@ draw_reuse(struct sim_config *config, uint64_t seed)
     config->honest = oracle->sizes == ORACLE_SIZES_FIXED && sim_rng_chance(&rng, 500);
     config->weights[SIM_CALL_PUT] = 100;
     config->weights[SIM_CALL_PROBE] = 30;
-    config->weights[SIM_CALL_REMOVE] = 8;
-    if (config->honest)
-        config->weights[SIM_CALL_REMOVE] = config->weights[SIM_CALL_LIMITS] = config->weights[SIM_CALL_PIN] = 0;
+    config->weights[SIM_CALL_REMOVE] = config->honest ? 0 : 8;
+    config->weights[SIM_CALL_LIMITS] = config->weights[SIM_CALL_PIN] = config->weights[SIM_CALL_UNPIN] = 0;
     config->weights[SIM_CALL_OPTION] = (uint32_t)PICK(&rng, 2, 40);
 }
 

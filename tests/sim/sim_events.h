@@ -55,7 +55,7 @@ enum sim_need {
     EVENT(HEAT_DAMAGED, "HEAT files damaged", NULL, SIM_NEED_BOTH)                                                     \
     EVENT(HEAT_REMOVED, "HEAT files removed", NULL, SIM_NEED_BOTH)                                                     \
     EVENT(LOWERED, "capacities lowered below what was used", NULL, SIM_NEED_CRASHES)                                   \
-    EVENT(REACHED, "lower capacities reached", NULL, SIM_NEED_CRASHES)                                                 \
+    EVENT(REACHED, "lower capacities reached", NULL, SIM_NEED_NONE)                                                    \
     EVENT(MIN_FREE, "min_free raised above what was free", NULL, SIM_NEED_NONE)                                        \
     EVENT(FREED, "times that was made free", NULL, SIM_NEED_NONE)                                                      \
     EVENT(MISSING, "segments missing at an open", "segments_missing", SIM_NEED_CRASHES)                                \

@@ -410,6 +410,7 @@ sim_run(const struct sim_plan *plan, struct sim_totals *totals)
 
     sim_config_draw(&sim.config, plan);
     disk_make(&sim, &sim.config.disk);
+    sim.ghosts = sim.holes = plan->trouble != SIM_TROUBLE_NONE;
     sim.oracle = oracle_create(&sim.config.oracle);
     sim_log("seed %#" PRIx64 ": %" PRIu32 " namespaces, %" PRIu32 " chains of %" PRIu32 ", sizes %d up to %" PRIu32,
             plan->seed, sim.config.oracle.namespaces, sim.config.oracle.chains, sim.config.oracle.chain_pages,

@@ -46,6 +46,8 @@ set_limits(struct sim *sim, uint32_t ns)
     sim_log("limits ns=%" PRIu32 " quota=%" PRIu64 " ttl=%" PRIu64, ns, limits.quota_bytes, limits.ttl_s);
     rc = varve_namespace_limits_set(sim->store, sim->namespaces[ns], &limits, &err);
     sim_expect(sim, rc, "varve_namespace_limits_set", &err);
+    for (uint32_t page = 0; page < sim->oracle->pages; page++) /* what the limits before let die stays dead */
+        sim_recency_forget(sim, ns, page);
     if (rc != VARVE_OK)
         return;
     sim->quota[ns] |= limits.quota_bytes > 0;

@@ -150,6 +150,8 @@ walk_entry(struct walk *walk, const struct entry *entry)
         if (entry_size(entry, i) == 0)
             continue;
         known = segment == NULL ? 0 : heat_find(segment, place, known + 1);
+        if (sim->ghosts && (segment == NULL || known >= segment->count))
+            continue; /* short of memory, pages are not known, and die with their segment */
         if (segment == NULL || known >= segment->count)
             sim_fail("heat does not know the page at %" PRIu64 " of segment %" PRIu64, place, entry->segment);
         found.value = heat_value(walk->heat, segment, known);
