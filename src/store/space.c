@@ -80,6 +80,15 @@ space_ceiling(varve_store *store)
     return ceiling;
 }
 
+/* Whether the file system has so many bytes. Where it does not say, the next write will. */
+static bool
+disk_has(varve_store *store, uint64_t bytes)
+{
+    uint64_t available;
+
+    return store->env->ops->free_space(store->env, &available) < 0 || available >= bytes;
+}
+
 /*
  * Whether the file system has `bytes` beyond what is to stay free: min_free, and `reserve`. Where it does not say, the next write will. Asked even without min_free,
  * so that a file system that is full below the capacity is met by reclaim, which copies what lives, and not by a write that fails.
@@ -87,10 +96,7 @@ space_ceiling(varve_store *store)
 static bool
 disk_allows(varve_store *store, uint64_t bytes, uint64_t reserve)
 {
-    uint64_t min_free = store_live_option(store, &store->options.min_free);
-    uint64_t available;
-
-    return store->env->ops->free_space(store->env, &available) < 0 || available >= min_free + bytes + reserve;
+    return disk_has(store, store_live_option(store, &store->options.min_free) + bytes + reserve);
 }
 
 /* Take the bytes if `limit` allows, after waiting for readers of dropped segments if those have enough. */
@@ -130,16 +136,18 @@ survivors_reserve(varve_store *store)
 }
 
 static int
-take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_error *err)
+take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error *err)
 {
-    uint64_t capacity = space_capacity(store);
+    uint64_t capacity = space_capacity(store), reserve = for_index ? 0 : survivors_reserve(store);
     unsigned failures = 0;
     int rc;
 
     if (bytes + reserve > capacity)
         return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
                          (unsigned long long)bytes, (unsigned long long)capacity);
-    while (!disk_allows(store, bytes, reserve) || !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
+    /* The index of what is stored is not refused for min_free: it is small, and a store that could not write it would not even open. */
+    while (!(for_index ? disk_has(store, bytes) : disk_allows(store, bytes, reserve)) ||
+           !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
         rc = reclaim_work(store, err);
         if (rc == VARVE_MISS) { /* full ones can go once they are sealed */
             rc = log_seal(store->log, err);
@@ -159,13 +167,13 @@ take_or_reclaim(varve_store *store, uint64_t bytes, uint64_t reserve, varve_erro
 int
 space_take_for_index(varve_store *store, uint64_t bytes, varve_error *err)
 {
-    return take_or_reclaim(store, bytes, 0, err);
+    return take_or_reclaim(store, bytes, true, err);
 }
 
 int
 space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err)
 {
-    return take_or_reclaim(store, bytes, survivors_reserve(store), err);
+    return take_or_reclaim(store, bytes, false, err);
 }
 
 int
