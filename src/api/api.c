@@ -20,7 +20,7 @@ varve_strerror(int code)
     case VARVE_MISS:
         return "VARVE_MISS: no such page";
     case VARVE_SKIPPED:
-        return "VARVE_SKIPPED: not stored, to stay within the write budget";
+        return "VARVE_SKIPPED: not stored on purpose: over the write budget, or out of reach in a full store";
     case VARVE_E_ARG:
         return "VARVE_E_ARG: bad argument";
     case VARVE_E_NOMEM:
@@ -125,6 +125,15 @@ varve_stat_describe(size_t index)
     return index < STAT_COUNT ? &descriptions[index] : NULL;
 }
 
+/* The value at *index, where there is room for it; and one on. */
+static void
+give(uint64_t *values, size_t count, size_t *index, uint64_t value)
+{
+    if (*index < count)
+        values[*index] = value;
+    (*index)++;
+}
+
 size_t
 varve_stats_get(varve_store *store, uint64_t *values, size_t count)
 {
@@ -133,14 +142,8 @@ varve_stats_get(varve_store *store, uint64_t *values, size_t count)
     size_t i = 0;
 
     store_gauges(store, &gauges);
-#define COUNTER(name, help)                                                                                            \
-    if (i < count)                                                                                                     \
-        values[i] = atomic_load_explicit(&counters->name, memory_order_relaxed);                                       \
-    i++;
-#define GAUGE(name, help)                                                                                              \
-    if (i < count)                                                                                                     \
-        values[i] = gauges.name;                                                                                       \
-    i++;
+#define COUNTER(name, help) give(values, count, &i, atomic_load_explicit(&counters->name, memory_order_relaxed));
+#define GAUGE(name, help)   give(values, count, &i, gauges.name);
 #include "api/stats.def"
 #undef COUNTER
 #undef GAUGE

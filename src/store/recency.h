@@ -82,7 +82,7 @@ uint64_t touches_value(struct touches *touches);
 void touches_end(struct touches *touches);
 
 /* Recovery: a segment is there already, with pages that recency_load() will make known. */
-void recency_expect(varve_store *store, uint64_t segment);
+void recency_expect(varve_store *store, uint64_t number);
 /*
  * Make pages known that the index has and heat has not, as old as their parents, or, where nothing is known, the older the further from the root. false: out of
  * memory, and there are more. Reads the index; one thread at a time.

@@ -104,6 +104,8 @@ part_put(struct part *part, struct ledger *ledger, varve_store *store, varve_nam
             ledger->put_at[index] = at;
             ledger->put_call[index] = part->first == 0 && is_new[i] ? call : 0;
             atomic_store(&ledger->state[index], PAGE_PRESENT);
+        } else if (part->pages[i].status == VARVE_SKIPPED) { /* out of reach in a full store: its parent went */
+            atomic_store(&ledger->state[index], PAGE_MAYBE);
         } else if (soak_full_code(ledger, part->pages[i].status)) {
             stored = false;
         } else {
