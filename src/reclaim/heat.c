@@ -270,19 +270,35 @@ distinct(const uint64_t *places, uint32_t page_count, uint64_t end)
     return found;
 }
 
+/* Some of the pages are known already: one by one. */
+static int
+add_unknown(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places,
+            uint32_t page_count, uint64_t end, uint64_t value)
+{
+    int rc = VARVE_OK;
+
+    for (uint32_t i = 0; i < page_count && rc == VARVE_OK; i++)
+        rc = heat_add(heat, segment, ns_id, &places[i], 1, i + 1 < page_count ? places[i + 1] : end,
+                      i < value ? value - i : 0);
+    return rc;
+}
+
 int
 heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places, uint32_t page_count,
          uint64_t end, uint64_t value)
 {
     uint32_t at = (uint32_t)(places[0] / HEAT_UNIT), more = distinct(places, page_count, end);
+    uint32_t end_at = (uint32_t)((end + HEAT_UNIT - 1) / HEAT_UNIT);
     uint32_t index = lower_bound(segment, at), page = index;
     bool last = index == segment->count;
     uint32_t next = last ? 0 : segment->at[index];
     struct heat_group *group = heat_group_of(heat, ns_id), *before = NULL;
 
     assert(value <= heat->clock);
-    if (more == 0 || (!last && next < end / HEAT_UNIT)) /* known already */
+    if (more == 0)
         return VARVE_OK;
+    if (!last && next < end_at)
+        return page_count == 1 ? VARVE_OK : add_unknown(heat, segment, ns_id, places, page_count, end, value);
     if (heat_make_span_room(heat, segment, 2) != VARVE_OK || make_room(heat, segment, more) != VARVE_OK)
         return VARVE_E_NOMEM;
     if (index > 0) {
@@ -294,7 +310,7 @@ heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const 
     if (segment->used < value)
         segment->used = value;
     if (last)
-        segment->end = (uint32_t)((end + HEAT_UNIT - 1) / HEAT_UNIT);
+        segment->end = end_at;
     for (uint32_t i = 0; i < page_count; i++) {
         if ((i + 1 < page_count ? places[i + 1] : end) == places[i])
             continue;

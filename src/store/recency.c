@@ -225,6 +225,12 @@ recency_kill(varve_store *store, uint64_t number, uint64_t place)
     mutex_unlock(&store->recency.lock);
 }
 
+static bool
+is_missing(varve_store *store)
+{
+    return atomic_load_explicit(&store->recency.missing, memory_order_relaxed);
+}
+
 void
 touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires)
 {
@@ -232,9 +238,9 @@ touches_begin(struct touches *touches, varve_store *store, struct index_view *vi
     touches->view = view;
     touches->count = count;
     touches->expires = expires;
-    touches->base = 0;
-    touches->unless_recent = touches->brings_pages = touches->skipped = touches->has_first = false;
-    touches->first_index = 0;
+    touches->base = touches->demotion = 0;
+    touches->unless_recent = touches->skipped = touches->has_first = false;
+    touches->first_index = touches->last_index = 0;
     touches->run_count = 0;
 }
 
@@ -303,6 +309,31 @@ recency_value(varve_store *store, struct index_view *view, const struct key *key
     return value;
 }
 
+/* Pages of an earlier life that are used before recency_load() has come to them: no longer unknown, or it would take them for older than they are. */
+static void
+make_known(struct touches *touches, const struct location *location)
+{
+    varve_store *store = touches->store;
+    struct heat_segment *segment;
+
+    mutex_lock(&store->recency.lock);
+    segment = log_heat(store->log, location->segment);
+    if (segment != NULL)
+        (void)heat_add(store->recency.heat, segment, location->key.ns_id, &location->offset, 1,
+                       location->offset + location->size, 0);
+    mutex_unlock(&store->recency.lock);
+}
+
+/* The same, of the pages of an entry down to the one at `depth`. */
+static void
+make_ancestors_known(struct touches *touches, const struct entry *entry, uint32_t depth)
+{
+    struct entry ancestors = *entry;
+
+    ancestors.count = depth - entry->key.depth + 1;
+    recency_add(touches->store, &ancestors, 0);
+}
+
 /* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
 static void
 stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
@@ -320,6 +351,8 @@ stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
             return;
         value++; /* of the page at key */
         before = key.depth - entry.key.depth;
+        if (is_missing(store))
+            make_ancestors_known(touches, &entry, key.depth);
         mutex_lock(&store->recency.lock);
         used = value_of(store, entry.segment, entry.offset, before);
         /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
@@ -366,7 +399,7 @@ settle(struct touches *touches)
 {
     struct recency *recency = &touches->store->recency;
     uint64_t depth = touches->has_first ? touches->first.depth : 0;
-    uint64_t parent, demotion = 0;
+    uint64_t parent;
 
     if (touches->base != 0 || touches->skipped)
         return;
@@ -380,14 +413,14 @@ settle(struct touches *touches)
     /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
     parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     mutex_lock(&recency->lock);
-    if (touches->brings_pages && recency->judge != NULL)
-        demotion = judge_demotion(recency->judge, recency->heat);
+    if (recency->judge != NULL) /* once: of the call's new pages, too, none is older than the one behind it */
+        touches->demotion = judge_demotion(recency->judge, recency->heat);
     if (parent != 0) {
-        touches->base = parent + (uint64_t)touches->first_index - demotion;
+        touches->base = parent + (uint64_t)touches->first_index;
         mutex_unlock(&recency->lock);
         return;
     }
-    touches->base = heat_clock(recency->heat, touches->count + depth) - depth - demotion;
+    touches->base = heat_clock(recency->heat, touches->count + depth) - depth;
     mutex_unlock(&recency->lock);
     if (touches->first_index < 0)
         touches->base--;
@@ -431,6 +464,9 @@ touches_add(struct touches *touches, const struct location *location, int64_t in
         touches->first_index = index;
     }
     touches->last = *location;
+    touches->last_index = index;
+    if (is_missing(touches->store))
+        make_known(touches, location);
     if (goes_on) {
         run->count++;
         return;
@@ -447,6 +483,14 @@ touches_value(struct touches *touches)
     settle(touches);
     flush_runs(touches);
     return touches->base;
+}
+
+uint64_t
+touches_new_value(struct touches *touches, size_t index)
+{
+    uint64_t value = touches_value(touches) - index;
+
+    return touches->has_first && (int64_t)index < touches->last_index ? value : value - touches->demotion;
 }
 
 void

@@ -30,7 +30,9 @@ struct recency {
     struct judge *judge;           /* NULL: nothing had to be reclaimed yet */
     atomic_bool judging;           /* there is one: asked without the lock */
     uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
-    bool missing;                  /* segments of an earlier life have pages that heat does not know */
+    atomic_bool missing;           /* segments of an earlier life have pages that heat does not know */
+    /* Values of those, which are older than all that was used in this life: of the oldest root; of how many roots; how far below one. */
+    uint64_t oldest_unknown, unknown_ages, unknown_depths;
     /* The file HEAT: of whoever opens, closes, or does background work. */
     size_t restored;             /* segments whose recency it brought back, of all their pages */
     _Atomic uint64_t file_bytes; /* that were paid for it */
@@ -51,12 +53,13 @@ struct touches {
     struct index_view *view;
     size_t count;        /* pages of the call */
     uint64_t base;       /* the page at index i gets base - i; 0: not settled */
+    uint64_t demotion;   /* and this less, one that the call stores */
     bool unless_recent;  /* do nothing when the chain was stamped lately */
-    bool brings_pages;   /* a put: its pages are as old as the judge says that new ones are */
     bool expires;        /* pages have a time to live: ancestors that are dead stay so */
     bool skipped;        /* so it was */
     bool has_first;      /* first, first_index: the page nearest to the root */
     int64_t first_index; /* -1: the parent of the call's first page */
+    int64_t last_index;
     struct key first;
     struct location last; /* the page added last */
     uint32_t run_count;
@@ -76,13 +79,20 @@ void recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size
 void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires);
 /* The page at `index` of the call was found; in ascending order. */
 void touches_add(struct touches *touches, const struct location *location, int64_t index);
-/* The value of the call's pages: new ones at index i get value - i. Stamps what was added so far. */
+/* The value of the call's pages: the one at index i gets value - i. Stamps what was added so far. */
 uint64_t touches_value(struct touches *touches);
+/*
+ * Of a page that the call stores, after all that it found were added: as old as the judge says that new ones are, but where it leads to one that was found, no older
+ * than that.
+ */
+uint64_t touches_new_value(struct touches *touches, size_t index);
 /* Stamp the pages added, and their ancestors. */
 void touches_end(struct touches *touches);
 
 /* Recovery: a segment is there already, with pages that recency_load() will make known. */
 void recency_expect(varve_store *store, uint64_t number);
+/* Recovery, after recency_restore(): what heat does not know by now is of an earlier life. Before anything is used or reclaimed. */
+void recency_begin_life(varve_store *store);
 /*
  * Make pages known that the index has and heat has not, as old as their parents, or, where nothing is known, the older the further from the root. false: out of
  * memory, and there are more. Reads the index; one thread at a time.

@@ -8,14 +8,15 @@
 #include "base/error.h"
 #include "store/store.h"
 
-#define DEPTHS UINT64_C(16384) /* that are told apart below a root of unknown age */
-#define AGES   UINT64_C(30000) /* of roots */
+#define DEPTHS_MAX UINT64_C(16384) /* that are told apart below a root of unknown age */
+#define AGES_MAX   UINT64_C(30000) /* of roots */
+#define BYTES_PER_VALUE                                                                                                \
+    4096 /* of both there are fewer in small stores: what was used within a part of them counts as just used */
 
 /* How far the walk over the index is. */
 struct loading {
     varve_store *store;
     struct index_view *view;
-    uint64_t oldest;             /* the value of a root of unknown age in the segment that was made first */
     uint64_t first, last_number; /* file numbers of segments */
     struct entry last;           /* of which the next entry may be the rest */
     uint64_t value;              /* of the page after it */
@@ -33,15 +34,41 @@ recency_expect(varve_store *store, uint64_t number)
     store->recency.missing = true;
 }
 
+static void
+add_bytes(void *arg, const struct segment *segment)
+{
+    *(uint64_t *)arg += segment->bytes;
+}
+
+void
+recency_begin_life(varve_store *store)
+{
+    struct recency *recency = &store->recency;
+    uint64_t bytes = 0, values;
+
+    log_for_each(store->log, add_bytes, &bytes);
+    values = bytes / BYTES_PER_VALUE;
+    recency->unknown_ages = values < AGES_MAX ? values : AGES_MAX;
+    recency->unknown_depths = values < DEPTHS_MAX ? values : DEPTHS_MAX;
+    if (values == 0)
+        return;
+    mutex_lock(&recency->lock);
+    recency->oldest_unknown =
+        heat_clock(recency->heat, recency->unknown_ages + recency->unknown_depths) - recency->unknown_ages;
+    mutex_unlock(&recency->lock);
+}
+
 /* What is not known is taken from when a root was stored, or last moved, and from how far below it a page is. */
 static uint64_t
 unknown_value(const struct loading *loading, const struct entry *entry)
 {
-    uint64_t depth = entry->key.depth < DEPTHS ? entry->key.depth : DEPTHS;
+    const struct recency *recency = &loading->store->recency;
+    uint64_t depth = entry->key.depth < recency->unknown_depths ? entry->key.depth : recency->unknown_depths;
     uint64_t numbers = loading->last_number - loading->first + 1;
     uint64_t place = entry->segment < loading->last_number ? entry->segment - loading->first : numbers - 1;
 
-    return loading->oldest + (uint64_t)((double)place / (double)numbers * (double)AGES) - depth;
+    return recency->oldest_unknown + (uint64_t)((double)place / (double)numbers * (double)recency->unknown_ages) -
+           depth;
 }
 
 /* The value of the entry's first page: its parent's, if that has one. */
@@ -120,9 +147,6 @@ recency_load(varve_store *store)
 
     if (!recency->missing)
         return true;
-    mutex_lock(&recency->lock);
-    loading.oldest = heat_clock(recency->heat, AGES + DEPTHS) - AGES;
-    mutex_unlock(&recency->lock);
     log_for_each(store->log, see_number, &loading);
     loading.view = index_view_acquire(store->index);
     recency->missing = load_all(&loading) != VARVE_MISS;

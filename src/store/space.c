@@ -122,41 +122,56 @@ take_free(struct space *space, uint64_t bytes, const uint64_t *limit, uint64_t r
 }
 
 /*
- * What only survivors may take: a segment, unless the open one has room for the live pages of any victim, which are at most half of one. So there is always
- * room to copy them to.
+ * What only survivors may take, so that there is always room to copy them to: a segment when the open one has room for no more than the live pages of one
+ * victim, which are at most half of one, and the less the more room there is. A victim gives back twice what is copied of it, even a short one: so what is free
+ * does not fall below that while it is emptied.
  */
 static uint64_t
 survivors_reserve(varve_store *store)
 {
     uint64_t segment = store->segment_bytes + LOG_BLOCK_BYTES, most = space_capacity(store) / AHEAD_SHARE;
+    uint64_t room = log_open_room(store->log, LOG_SURVIVORS), half = segment / 2;
 
-    if (log_open_room(store->log, LOG_SURVIVORS) >= store->segment_bytes / 2)
-        return 0;
+    if (room > half)
+        segment = room < segment ? 2 * (segment - room) : 0;
     return segment < most ? segment : most;
 }
 
+/* Make room, by reclaim or by sealing what can be reclaimed then. VARVE_MISS: nothing is left that could go. */
+static int
+make_room(varve_store *store, varve_error *err)
+{
+    int rc = reclaim_work(store, err);
+
+    return rc == VARVE_MISS ? log_seal(store->log, err) : rc;
+}
+
+/*
+ * The index of what is stored is not refused for min_free, nor for the survivors' room when nothing can be reclaimed into that: it is small, and a store that could not
+ * write it would not even open.
+ */
 static int
 take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error *err)
 {
-    uint64_t capacity = space_capacity(store), reserve = for_index ? 0 : survivors_reserve(store);
+    uint64_t capacity = space_capacity(store), reserve = survivors_reserve(store);
     unsigned failures = 0;
     int rc;
 
+    if (for_index && bytes + reserve > capacity)
+        reserve = 0;
     if (bytes + reserve > capacity)
         return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
                          (unsigned long long)bytes, (unsigned long long)capacity);
-    /* The index of what is stored is not refused for min_free: it is small, and a store that could not write it would not even open. */
     while (!(for_index ? disk_has(store, bytes) : disk_allows(store, bytes, reserve)) ||
            !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
-        rc = reclaim_work(store, err);
-        if (rc == VARVE_MISS) { /* full ones can go once they are sealed */
-            rc = log_seal(store->log, err);
-            if (rc == VARVE_MISS)
-                return error_set(err, VARVE_E_NOSPC,
-                                 "no segment can be dropped to make room: raise capacity, or lower min_free");
-            if (rc != VARVE_OK)
-                return rc;
+        rc = make_room(store, err);
+        if (rc == VARVE_MISS && for_index && reserve > 0) {
+            reserve = 0;
+            continue;
         }
+        if (rc == VARVE_MISS)
+            return error_set(err, VARVE_E_NOSPC,
+                             "no segment can be dropped to make room: raise capacity, or lower min_free");
         failures = rc == VARVE_OK ? 0 : failures + 1;
         if (failures > RECLAIM_TRIES || rc == VARVE_E_READONLY)
             return rc;

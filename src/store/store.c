@@ -299,6 +299,7 @@ bring_up(varve_store *store, varve_error *err)
     if (rc == VARVE_OK) {
         recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */
         recency_restore(store);
+        recency_begin_life(store);                          /* the replay may have to reclaim */
         space_set_capacity(store, store->options.capacity); /* there may be more than that */
         rc = recovery_replay(recovery, err);
         store->recency.missing = store->recency.restored < segments || store->counters.recovered_extents > 0;

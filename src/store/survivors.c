@@ -10,6 +10,8 @@
 #define LIST_PAGES_MAX     8192                /* looked for at once: more are sorted apart */
 #define COPY_BYTES         ((uint64_t)2 << 20) /* read and written at once: reads of others wait behind it */
 #define COPIED_PERCENT_MAX 50 /* of a segment: each one that goes makes room for at least half of another */
+#define SHORT_PART                                                                                                     \
+    8 /* a segment of at most this part of a full one was sealed early: it goes where there is any gain at all */
 #define FROZEN_MEMTABLES_MAX                                                                                           \
     8 /* half of what there can be: then flushes are far behind, and there is no waiting for them here */
 
@@ -358,6 +360,8 @@ worth_copying(const struct move *move, uint64_t bytes)
     uint64_t header = extent_header_size((uint32_t)move->count, true, survivors->store->align_shift);
     uint64_t most = survivors->victim->bytes / 100 * COPIED_PERCENT_MAX;
 
+    if (survivors->victim->bytes <= survivors->store->segment_bytes / SHORT_PART)
+        most = survivors->victim->bytes - LOG_BLOCK_BYTES;
     for (size_t i = 0; i < move->count; i++) {
         if (move->group[i].pinned)
             return true;

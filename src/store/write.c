@@ -247,7 +247,7 @@ finish_extents(struct put *put)
         for (uint32_t i = 0; i < extent->header.count; i++)
             extent->pages[i]->status = rc;
         if (rc == VARVE_OK) {
-            recency_add(store, &entry, touches_value(&put->touches) - (uint64_t)(extent->pages[0] - put->pages));
+            recency_add(store, &entry, touches_new_value(&put->touches, (size_t)(extent->pages[0] - put->pages)));
             extent_write_count(extent);
         }
         extent_write_destroy(extent);
@@ -358,7 +358,6 @@ run_put(struct put *put, const varve_id *parent, varve_error *err)
         }
         view = index_view_acquire(store->index);
         touches_begin(&put->touches, store, view, put->count, put->expires);
-        put->touches.brings_pages = true;
         find_stored(put, view, parent);
         touches_end(&put->touches); /* now: reclaim for the new pages must not take what was found */
         admit(put);

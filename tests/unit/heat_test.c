@@ -163,6 +163,30 @@ test_pages_without_bytes_share_a_place(void **state)
     model_end(&model);
 }
 
+/* Some pages of an extent are known already, the last one short of a unit: the others join them, and those keep what they have. */
+static void
+test_pages_known_in_part(void **state)
+{
+    struct model model;
+    uint64_t places[] = {place_of(0), place_of(1), place_of(2), place_of(3)}, end = place_of(3) + 100, used;
+
+    (void)state;
+    model_begin(&model, (uint64_t)PAGE * 100);
+    used = heat_clock(model.heat, 50);
+    assert_int_equal(heat_add(model.heat, model.segments[0], 1, places + 3, 1, end, used), VARVE_OK);
+    assert_int_equal(heat_add(model.heat, model.segments[0], 1, places + 1, 1, place_of(2), used), VARVE_OK);
+    for (uint32_t again = 0; again < 2; again++) {
+        assert_int_equal(heat_add(model.heat, model.segments[0], 1, places, 4, end, used - 10), VARVE_OK);
+        assert_int_equal(model.segments[0]->count, 4);
+        for (uint32_t page = 0; page < 4; page++) {
+            assert_int_equal(heat_find(model.segments[0], places[page], 0), page);
+            assert_int_equal(heat_value(model.heat, model.segments[0], page),
+                             page == 1 || page == 3 ? used : used - 10 - page);
+        }
+    }
+    model_end(&model);
+}
+
 static void
 test_memory_a_page(void **state)
 {
@@ -285,6 +309,7 @@ main(void)
         cmocka_unit_test(test_no_stamp_is_mistaken_after_a_leap),
         cmocka_unit_test(test_sweep_takes_cleared_namespaces),
         cmocka_unit_test(test_pages_without_bytes_share_a_place),
+        cmocka_unit_test(test_pages_known_in_part),
         cmocka_unit_test(test_memory_a_page),
         cmocka_unit_test(test_every_allocation_may_fail),
     };

@@ -293,6 +293,23 @@ test_restart(void **state)
     }
 }
 
+/* What is used after a restart, before the store has looked for what is old, is younger than all of that. */
+static void
+test_used_before_recency_is_known(void **state)
+{
+    uint32_t there;
+
+    (void)state;
+    put_hot();
+    churn(CAPACITY / 2, false);
+    life_kill(); /* HEAT is minutes old in a store that was killed; here there is none */
+    life_must_open();
+    there = hot_right();
+    assert_true(there > 0);
+    churn(CAPACITY / 2, false);
+    assert_int_equal(hot_right(), there);
+}
+
 /* The capacity changes while the store is open, both ways; what is used most stays. */
 static void
 test_capacity_changes(void **state)
@@ -357,6 +374,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_copying_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_pages_are_not_copied, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_used_before_recency_is_known, setup, teardown),
         cmocka_unit_test_setup_teardown(test_capacity_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_min_free, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_below_capacity, setup, teardown),
