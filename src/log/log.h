@@ -77,14 +77,15 @@ struct segment {
     struct heat_segment *heat; /* recency of its pages: the store's; NULL: not known */
     /* Guarded by the log's lock: */
     enum segment_phase phase;
-    uint32_t refs;    /* the table's one included */
-    uint64_t bytes;   /* length of the file */
-    uint64_t append;  /* extents end here */
-    uint64_t indexed; /* extents before it are in runs, durably */
-    uint64_t synced;  /* durable up to here */
-    bool dirty;       /* written to since the last sync of it began */
-    bool sealing;     /* someone is at it */
-    bool unlinked;    /* dropped: its space comes back with the last reference */
+    uint32_t refs;      /* the table's one included */
+    uint64_t bytes;     /* length of the file */
+    uint64_t append;    /* extents end here */
+    uint64_t indexed;   /* extents before it are in runs, durably */
+    uint64_t synced;    /* durable up to here */
+    bool dirty;         /* written to since the last sync of it began */
+    bool name_unsynced; /* its directory entry may not be durable */
+    bool sealing;       /* someone is at it */
+    bool unlinked;      /* dropped: its space comes back with the last reference */
     struct reservation *flight_first, *flight_last;
     struct env_file *file;               /* NULL: closed */
     uint32_t file_users;                 /* > 0: may not be closed */

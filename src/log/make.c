@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making segments: space is taken before the file is, the file is durable before the manifest names it, and the next one is made before
- * the open one is full.
+ * Making segments: space is taken before the file is, and the next one is made before the open one is full. Nothing is synced: the first sync of what is written
+ * to a segment makes its header and its name durable, too (seal.c). Until then a power failure may leave the manifest with a segment that is not there, or has no
+ * header: recovery leaves it out, and nothing in it was promised.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,7 +14,7 @@
 
 #define SQUEEZE_TRIES 3 /* drops tried when the file system is full below the capacity */
 
-/* Write the header of a new segment and make file and name durable. */
+/* Reserve the space of a new segment and write its header. */
 static int
 write_segment_header(struct log *log, struct segment *segment)
 {
@@ -27,10 +28,6 @@ write_segment_header(struct log *log, struct segment *segment)
     rc = log->env->ops->preallocate(segment->file, segment->bytes);
     if (rc == 0)
         rc = io_write(log->pool, segment->file, buf, SEGMENT_HEADER_BYTES, 0);
-    if (rc == 0)
-        rc = log->env->ops->sync(segment->file);
-    if (rc == 0)
-        rc = log->env->ops->sync_dir(log->env);
     env_free(log->env, buf);
     return rc;
 }
@@ -63,7 +60,7 @@ create_file(struct log *log, struct segment *segment)
     return write_segment_header(log, segment);
 }
 
-/* A new segment of `bytes`: space taken, file durable, named by the manifest. */
+/* A new segment of `bytes`: space taken, file made, named by the manifest. */
 static int
 create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct segment **out, varve_error *err)
 {
@@ -107,6 +104,7 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
         return rc;
     }
     segment->synced = SEGMENT_HEADER_BYTES;
+    segment->name_unsynced = true;
     *out = segment;
     return VARVE_OK;
 }

@@ -19,11 +19,25 @@ sync_segment(struct log *log, struct segment *segment, varve_error *err)
     return VARVE_OK;
 }
 
+/* The same for the names of files. Lock not held. */
+static int
+sync_names(struct log *log, varve_error *err)
+{
+    int rc = log->env->ops->sync_dir(log->env);
+
+    if (rc < 0) {
+        log->hooks.sync_failed(log->hooks.arg);
+        return error_os(err, rc, "sync the directory");
+    }
+    return VARVE_OK;
+}
+
 int
 log_sync(struct log *log, varve_error *err)
 {
     struct segment *batch[LOG_UNSEALED_MAX];
     uint64_t low_water[LOG_UNSEALED_MAX];
+    bool name_unsynced = false;
     uint32_t count = 0;
     int rc = VARVE_OK;
 
@@ -37,18 +51,24 @@ log_sync(struct log *log, varve_error *err)
         segment->dirty = false;
         segment->refs++;
         segment->file_users++;
+        name_unsynced = name_unsynced || segment->name_unsynced;
         low_water[count] = segment_low_water(segment);
         batch[count++] = segment;
     }
     log->unsynced_bytes = 0;
     mutex_unlock(&log->lock);
 
+    for (uint32_t i = 0; i < count && rc == VARVE_OK; i++)
+        rc = sync_segment(log, batch[i], err);
+    if (rc == VARVE_OK && name_unsynced)
+        rc = sync_names(log, err);
     for (uint32_t i = 0; i < count; i++) {
-        if (rc == VARVE_OK)
-            rc = sync_segment(log, batch[i], err);
         mutex_lock(&log->lock);
-        if (rc == VARVE_OK && batch[i]->synced < low_water[i])
-            batch[i]->synced = low_water[i];
+        if (rc == VARVE_OK) {
+            batch[i]->name_unsynced = false;
+            if (batch[i]->synced < low_water[i])
+                batch[i]->synced = low_water[i];
+        }
         mutex_unlock(&log->lock);
         log_file_release(log, batch[i]);
         log_release(log, batch[i]);
@@ -162,6 +182,7 @@ seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
         segment->phase = SEGMENT_SEALED;
         segment->synced = segment->append;
         segment->dirty = false;
+        segment->name_unsynced = false;
         for (uint32_t i = 0; i < log->unsealed_count; i++) {
             if (log->unsealed[i] == segment)
                 log->unsealed[i] = log->unsealed[--log->unsealed_count];
@@ -181,15 +202,21 @@ int
 log_seal(struct log *log, varve_error *err)
 {
     struct segment *segment = seal_begin(log);
+    bool name_unsynced;
     uint64_t bytes;
     int rc;
 
     if (segment == NULL)
         return VARVE_MISS;
     bytes = segment->append; /* nothing changes it any more */
+    mutex_lock(&log->lock);
+    name_unsynced = segment->name_unsynced;
+    mutex_unlock(&log->lock);
     if (log->env->ops->truncate(segment->file, bytes) < 0)
         bytes = segment->bytes; /* keeps its whole length */
     rc = sync_segment(log, segment, err);
+    if (rc == VARVE_OK && name_unsynced)
+        rc = sync_names(log, err);
     if (rc == VARVE_OK)
         rc = commit_seal(log, segment, bytes, false, err);
     seal_end(log, segment, rc == VARVE_OK, bytes);

@@ -225,12 +225,6 @@ recency_kill(varve_store *store, uint64_t number, uint64_t place)
     mutex_unlock(&store->recency.lock);
 }
 
-static bool
-is_missing(varve_store *store)
-{
-    return atomic_load_explicit(&store->recency.missing, memory_order_relaxed);
-}
-
 void
 touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires)
 {
@@ -309,31 +303,6 @@ recency_value(varve_store *store, struct index_view *view, const struct key *key
     return value;
 }
 
-/* Pages of an earlier life that are used before recency_load() has come to them: no longer unknown, or it would take them for older than they are. */
-static void
-make_known(struct touches *touches, const struct location *location)
-{
-    varve_store *store = touches->store;
-    struct heat_segment *segment;
-
-    mutex_lock(&store->recency.lock);
-    segment = log_heat(store->log, location->segment);
-    if (segment != NULL)
-        (void)heat_add(store->recency.heat, segment, location->key.ns_id, &location->offset, 1,
-                       location->offset + location->size, 0);
-    mutex_unlock(&store->recency.lock);
-}
-
-/* The same, of the pages of an entry down to the one at `depth`. */
-static void
-make_ancestors_known(struct touches *touches, const struct entry *entry, uint32_t depth)
-{
-    struct entry ancestors = *entry;
-
-    ancestors.count = depth - entry->key.depth + 1;
-    recency_add(touches->store, &ancestors, 0);
-}
-
 /* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
 static void
 stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
@@ -351,8 +320,6 @@ stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
             return;
         value++; /* of the page at key */
         before = key.depth - entry.key.depth;
-        if (is_missing(store))
-            make_ancestors_known(touches, &entry, key.depth);
         mutex_lock(&store->recency.lock);
         used = value_of(store, entry.segment, entry.offset, before);
         /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
@@ -465,8 +432,6 @@ touches_add(struct touches *touches, const struct location *location, int64_t in
     }
     touches->last = *location;
     touches->last_index = index;
-    if (is_missing(touches->store))
-        make_known(touches, location);
     if (goes_on) {
         run->count++;
         return;

@@ -98,6 +98,8 @@ void recency_begin_life(varve_store *store);
  * memory, and there are more. Reads the index; one thread at a time.
  */
 bool recency_load(varve_store *store);
+/* The same for whoever opens a store, if that takes no time to speak of. Else the first background work does it, and uses before that of what is not known are lost. */
+void recency_load_small(varve_store *store);
 /* recency_file.c. Write the file HEAT. VARVE_MISS: there is no room for it, which is harmless. One thread at a time. */
 int recency_save(varve_store *store, varve_error *err);
 bool recency_save_due(varve_store *store);

@@ -8,8 +8,9 @@
 #include "base/error.h"
 #include "store/store.h"
 
-#define DEPTHS_MAX UINT64_C(16384) /* that are told apart below a root of unknown age */
-#define AGES_MAX   UINT64_C(30000) /* of roots */
+#define DEPTHS_MAX  UINT64_C(16384) /* that are told apart below a root of unknown age */
+#define AGES_MAX    UINT64_C(30000) /* of roots */
+#define SMALL_PAGES UINT64_C(65536) /* of the index: read in tens of milliseconds */
 #define BYTES_PER_VALUE                                                                                                \
     4096 /* of both there are fewer in small stores: what was used within a part of them counts as just used */
 
@@ -89,22 +90,59 @@ first_value(const struct loading *loading, const struct entry *entry)
     return value != 0 && value != UINT64_MAX ? value : unknown_value(loading, entry);
 }
 
+/* The value of a page so far below one of a value. Of a chain that is longer than there are values, all the rest are as old, and live. */
+static uint64_t
+below(varve_store *store, uint64_t value, uint64_t depth)
+{
+    struct recency *recency = &store->recency;
+    uint64_t floor = recency->oldest_unknown - recency->unknown_depths;
+
+    if (value < floor) { /* one that HEAT knew */
+        mutex_lock(&recency->lock);
+        floor = recency->heat->horizon << recency->heat->shift;
+        mutex_unlock(&recency->lock);
+    }
+    if (value < floor)
+        return 1;
+    return value - floor > depth ? value - depth : floor;
+}
+
+/* Make pages known, the first as old as *value if it is not; *value: of the page behind them. */
+static void
+load_pages(const struct loading *loading, const struct entry *pages, uint64_t *value)
+{
+    struct key last = pages->key;
+    uint64_t known;
+
+    recency_add(loading->store, pages, *value);
+    last.depth += pages->count - 1;
+    known = recency_value(loading->store, loading->view, &last); /* HEAT had it, or it was used meanwhile */
+    if (known != 0 && known != UINT64_MAX)
+        *value = below(loading->store, known, 1);
+    else
+        *value = below(loading->store, *value, pages->count);
+}
+
 static void
 load_entry(struct loading *loading, const struct entry *entry)
 {
-    uint64_t value = first_value(loading, entry), known;
-    struct key last = entry->key;
+    uint64_t value = first_value(loading, entry);
 
-    recency_add(loading->store, entry, value);
-    last.depth += entry->count - 1;
-    known =
-        recency_value(loading->store, loading->view, &last); /* it was there, if HEAT had it or it was used meanwhile */
+    /*
+     * One by one where the first ones are known, since HEAT was written before there were more, or nobody has used the others; and where there is not a value for each.
+     */
+    if (recency_value(loading->store, loading->view, &entry->key) == 0 &&
+        below(loading->store, value, entry->count) == value - entry->count) {
+        load_pages(loading, entry, &value);
+    } else {
+        for (uint32_t i = 0; i < entry->count; i++) {
+            struct entry page = entry_slice(entry, i, 1);
+
+            load_pages(loading, &page, &value);
+        }
+    }
     loading->last = *entry;
-    if (known != 0 && known != UINT64_MAX)
-        loading->value = known > 1 ? known - 1 : 1;
-    else
-        loading->value =
-            value > entry->count ? value - entry->count : 1; /* of a chain longer than that, all are as old */
+    loading->value = value;
 }
 
 /* VARVE_MISS: all was seen. */
@@ -152,6 +190,16 @@ recency_load(varve_store *store)
     recency->missing = load_all(&loading) != VARVE_MISS;
     index_view_release(loading.view);
     return !recency->missing;
+}
+
+void
+recency_load_small(varve_store *store)
+{
+    struct index_stats stats;
+
+    index_stats_get(store->index, &stats);
+    if (stats.run_pages + stats.memtable_pages <= SMALL_PAGES)
+        (void)recency_load(store);
 }
 
 int

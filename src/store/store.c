@@ -303,6 +303,7 @@ bring_up(varve_store *store, varve_error *err)
         space_set_capacity(store, store->options.capacity); /* there may be more than that */
         rc = recovery_replay(recovery, err);
         store->recency.missing = store->recency.restored < segments || store->counters.recovered_extents > 0;
+        recency_load_small(store);
     }
     while (rc == VARVE_OK && space_used(store) > store->options.capacity)
         rc = reclaim_work(store, err);

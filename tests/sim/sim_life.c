@@ -193,7 +193,7 @@ life_open(struct sim *sim, uint64_t number)
     sim_note_drops(sim);
     sim_recency_begin(sim);
     SIM_COUNT(sim, SIM_EVENT_HEAT_RESTORED, sim->store->recency.restored);
-    SIM_COUNT(sim, SIM_EVENT_HEAT_MISSED, sim->store->recency.missing);
+    SIM_COUNT(sim, SIM_EVENT_HEAT_MISSED, SIM_STAT(sim, recovered_extents) > 0);
     for (uint32_t i = 0; i < sim->oracle->settings.namespaces; i++) {
         varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
         char name[3] = {'n', (char)('0' + i), '\0'};
