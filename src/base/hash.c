@@ -6,7 +6,22 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/hash_wide.h"
 #include "base/wire.h"
+
+#define HASH_STREAM hash_stream_plain
+#include "base/hash_stream.h"
+
+/* With the widest vectors that this processor has. */
+static uint64_t
+hash_stream(const struct iovec *iov, uint32_t iov_count, uint64_t size, uint64_t seed)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2"))
+        return hash_stream_wide(iov, iov_count, size, seed);
+#endif
+    return hash_stream_plain(iov, iov_count, size, seed);
+}
 
 uint64_t
 hash_bytes(const void *data, size_t size)
@@ -24,7 +39,6 @@ uint64_t
 hash_page(uint32_t ns_id, const varve_id *id, const struct iovec *iov, uint32_t iov_count, uint64_t size)
 {
     uint8_t name[4 + VARVE_ID_BYTES];
-    XXH3_state_t state;
     uint64_t seed;
 
     wire_put32(name, ns_id);
@@ -32,18 +46,5 @@ hash_page(uint32_t ns_id, const varve_id *id, const struct iovec *iov, uint32_t 
     seed = XXH3_64bits(name, sizeof(name));
     if (size == 0)
         return XXH3_64bits_withSeed("", 0, seed);
-    assert(iov_count > 0);
-    if (iov[0].iov_len >= size)
-        return XXH3_64bits_withSeed(iov[0].iov_base, size, seed);
-
-    XXH3_INITSTATE(&state);
-    (void)XXH3_64bits_reset_withSeed(&state, seed);
-    for (uint32_t i = 0; i < iov_count && size > 0; i++) {
-        size_t part = iov[i].iov_len < size ? iov[i].iov_len : (size_t)size;
-
-        (void)XXH3_64bits_update(&state, iov[i].iov_base, part);
-        size -= part;
-    }
-    assert(size == 0);
-    return XXH3_64bits_digest(&state);
+    return hash_stream(iov, iov_count, size, seed);
 }

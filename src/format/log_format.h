@@ -19,6 +19,7 @@
 #include "base/hash.h"
 #include "index/entry.h"
 
+#define LOG_BLOCK_SHIFT      12
 #define LOG_BLOCK_BYTES      4096 /* extents start at multiples of it */
 #define SEGMENT_HEADER_BYTES LOG_BLOCK_BYTES
 #define EXTENT_FIXED_BYTES   128

@@ -21,7 +21,7 @@
 #include "manifest/manifest_state.h"
 
 /* Open and full segments; a put that would make more seals one itself. Two are for survivors: puts in flight never stand in the way of reclaim. */
-#define LOG_UNSEALED_MAX     16
+#define LOG_UNSEALED_MAX     64
 #define LOG_UNSEALED_NEW_MAX (LOG_UNSEALED_MAX - 2)
 
 struct log;
@@ -77,15 +77,15 @@ struct segment {
     struct heat_segment *heat; /* recency of its pages: the store's; NULL: not known */
     /* Guarded by the log's lock: */
     enum segment_phase phase;
-    uint32_t refs;      /* the table's one included */
-    uint64_t bytes;     /* length of the file */
-    uint64_t append;    /* extents end here */
-    uint64_t indexed;   /* extents before it are in runs, durably */
-    uint64_t synced;    /* durable up to here */
-    bool dirty;         /* written to since the last sync of it began */
-    bool name_unsynced; /* its directory entry may not be durable */
-    bool sealing;       /* someone is at it */
-    bool unlinked;      /* dropped: its space comes back with the last reference */
+    uint32_t refs;    /* the table's one included */
+    uint64_t bytes;   /* length of the file */
+    uint64_t append;  /* extents end here */
+    uint64_t indexed; /* extents before it are in runs, durably */
+    uint64_t synced;  /* durable up to here */
+    bool dirty;       /* written to since the last sync of it began */
+    uint64_t name;    /* its directory entry is durable once log->names_synced is no less */
+    bool sealing;     /* someone is at it */
+    bool unlinked;    /* dropped: its space comes back with the last reference */
     struct reservation *flight_first, *flight_last;
     struct env_file *file;               /* NULL: closed */
     uint32_t file_users;                 /* > 0: may not be closed */

@@ -31,8 +31,9 @@ struct log {
     struct segment *unsealed[LOG_UNSEALED_MAX]; /* open and full ones, each holding a use of its file */
     uint32_t unsealed_count;
     uint64_t unsynced_bytes;
-    struct segment **table; /* hash of number -> chain */
-    size_t table_size;      /* power of two */
+    uint64_t names_made, names_synced; /* directory entries of segments: counted when made */
+    struct segment **table;            /* hash of number -> chain */
+    size_t table_size;                 /* power of two */
     size_t segment_count;
     struct segment *lru_first, *lru_last; /* open files without users; the last was used longest ago */
     uint32_t open_file_count;

@@ -104,7 +104,6 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
         return rc;
     }
     segment->synced = SEGMENT_HEADER_BYTES;
-    segment->name_unsynced = true;
     *out = segment;
     return VARVE_OK;
 }
@@ -121,6 +120,7 @@ log_make_segment(struct log *log, enum log_stream stream, uint64_t least, struct
     rc = create_segment(log, stream, bytes, &segment, err);
     mutex_lock(&log->lock);
     if (rc == VARVE_OK) {
+        segment->name = ++log->names_made;
         log_insert(log, segment);
         segment->refs--; /* the creator's */
         segment->file_users = 1;

@@ -19,16 +19,28 @@ sync_segment(struct log *log, struct segment *segment, varve_error *err)
     return VARVE_OK;
 }
 
-/* The same for the names of files. Lock not held. */
+/* The same for the directory, if `name` is not durable yet: with all that were made before it is asked for. Lock not held. */
 static int
-sync_names(struct log *log, varve_error *err)
+sync_names(struct log *log, uint64_t name, varve_error *err)
 {
-    int rc = log->env->ops->sync_dir(log->env);
+    uint64_t made;
+    bool synced;
+    int rc = 0;
 
+    mutex_lock(&log->lock);
+    made = log->names_made;
+    synced = log->names_synced >= name;
+    mutex_unlock(&log->lock);
+    if (!synced)
+        rc = log->env->ops->sync_dir(log->env);
     if (rc < 0) {
         log->hooks.sync_failed(log->hooks.arg);
         return error_os(err, rc, "sync the directory");
     }
+    mutex_lock(&log->lock);
+    if (!synced && log->names_synced < made)
+        log->names_synced = made;
+    mutex_unlock(&log->lock);
     return VARVE_OK;
 }
 
@@ -37,8 +49,8 @@ log_sync(struct log *log, varve_error *err)
 {
     struct segment *batch[LOG_UNSEALED_MAX];
     uint64_t low_water[LOG_UNSEALED_MAX];
-    bool name_unsynced = false;
     uint32_t count = 0;
+    uint64_t name = 0;
     int rc = VARVE_OK;
 
     mutex_lock(&log->sync_lock);
@@ -51,7 +63,7 @@ log_sync(struct log *log, varve_error *err)
         segment->dirty = false;
         segment->refs++;
         segment->file_users++;
-        name_unsynced = name_unsynced || segment->name_unsynced;
+        name = name > segment->name ? name : segment->name;
         low_water[count] = segment_low_water(segment);
         batch[count++] = segment;
     }
@@ -60,15 +72,12 @@ log_sync(struct log *log, varve_error *err)
 
     for (uint32_t i = 0; i < count && rc == VARVE_OK; i++)
         rc = sync_segment(log, batch[i], err);
-    if (rc == VARVE_OK && name_unsynced)
-        rc = sync_names(log, err);
+    if (rc == VARVE_OK && count > 0)
+        rc = sync_names(log, name, err);
     for (uint32_t i = 0; i < count; i++) {
         mutex_lock(&log->lock);
-        if (rc == VARVE_OK) {
-            batch[i]->name_unsynced = false;
-            if (batch[i]->synced < low_water[i])
-                batch[i]->synced = low_water[i];
-        }
+        if (rc == VARVE_OK && batch[i]->synced < low_water[i])
+            batch[i]->synced = low_water[i];
         mutex_unlock(&log->lock);
         log_file_release(log, batch[i]);
         log_release(log, batch[i]);
@@ -182,7 +191,6 @@ seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
         segment->phase = SEGMENT_SEALED;
         segment->synced = segment->append;
         segment->dirty = false;
-        segment->name_unsynced = false;
         for (uint32_t i = 0; i < log->unsealed_count; i++) {
             if (log->unsealed[i] == segment)
                 log->unsealed[i] = log->unsealed[--log->unsealed_count];
@@ -202,21 +210,17 @@ int
 log_seal(struct log *log, varve_error *err)
 {
     struct segment *segment = seal_begin(log);
-    bool name_unsynced;
     uint64_t bytes;
     int rc;
 
     if (segment == NULL)
         return VARVE_MISS;
     bytes = segment->append; /* nothing changes it any more */
-    mutex_lock(&log->lock);
-    name_unsynced = segment->name_unsynced;
-    mutex_unlock(&log->lock);
     if (log->env->ops->truncate(segment->file, bytes) < 0)
         bytes = segment->bytes; /* keeps its whole length */
     rc = sync_segment(log, segment, err);
-    if (rc == VARVE_OK && name_unsynced)
-        rc = sync_names(log, err);
+    if (rc == VARVE_OK)
+        rc = sync_names(log, segment->name, err);
     if (rc == VARVE_OK)
         rc = commit_seal(log, segment, bytes, false, err);
     seal_end(log, segment, rc == VARVE_OK, bytes);

@@ -48,6 +48,22 @@ stored_size(varve_page *const *pages, const struct encode_page *coded, size_t in
     return coded != NULL ? coded[index].stored_bytes : pages[index]->size;
 }
 
+/*
+ * Pages and buffers that are whole blocks are laid out by blocks, which takes no more room, since extents are whole blocks anyway. To preallocated space ext4
+ * writes unaligned data, be it only an address in memory, one at a time and with nothing else in flight: puts had 60 % of the speed.
+ */
+static uint8_t
+choose_alignment(const varve_store *store, const struct fit *fit)
+{
+    if (fit->coded != NULL)
+        return store->align_shift;
+    for (size_t i = 0; i < fit->count && i < EXTENT_PAGES_MAX; i++) {
+        if (!page_is_aligned(fit->pages[i], fit->pages[i]->size, LOG_BLOCK_BYTES))
+            return store->align_shift;
+    }
+    return LOG_BLOCK_SHIFT;
+}
+
 /* log_reserve()'s question: take as many pages as the room allows. */
 static uint64_t
 fit_pages(void *arg, uint64_t room)
@@ -355,7 +371,7 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
                    struct extent_write **out, varve_error *err)
 {
     varve_store *store = batch->store;
-    struct fit fit = {.pages = pages, .align_shift = store->align_shift};
+    struct fit fit = {.pages = pages};
     struct log_fit need = {.take = fit_pages, .arg = &fit};
     struct extent_write *extent = env_zalloc(store->env, sizeof(*extent));
     int rc;
@@ -366,7 +382,8 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
     extent->pages = pages;
     extent->coded = fit.coded = encode_choose(batch, pages, &count);
     fit.count = count;
-    need.least = log_pad(extent_header_size(1, true, store->align_shift) + stored_size(pages, fit.coded, 0), 12);
+    fit.align_shift = choose_alignment(store, &fit);
+    need.least = log_pad(extent_header_size(1, true, fit.align_shift) + stored_size(pages, fit.coded, 0), 12);
     rc = log_reserve(store->log, batch->stream, &need, &extent->reservation, err);
     if (rc != VARVE_OK) {
         env_free(store->env, extent);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -96,6 +97,23 @@ test_marks(void **state)
     assert_true(marks[2] == extents[3].offset + 3 * EXTENT_BYTES);
 }
 
+/* Room for more segments than may be unsealed. */
+static int
+setup_many(void **state)
+{
+    static const char *const options[][2] = {{"capacity", "64M"}, {"segment_bytes", "256K"}};
+
+    memcpy(life.options, options, sizeof(options));
+    return life_setup(state);
+}
+
+static int
+teardown_many(void **state)
+{
+    memset(life.options, 0, sizeof(life.options));
+    return life_teardown(state);
+}
+
 /* Full segments with writes in flight cannot be sealed: there are at most LOG_UNSEALED_NEW_MAX, and the next put has to wait. */
 static void
 test_unsealed(void **state)
@@ -136,7 +154,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_marks, life_setup, life_teardown),
-        cmocka_unit_test_setup_teardown(test_unsealed, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_unsealed, setup_many, teardown_many),
     };
 
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
