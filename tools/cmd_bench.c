@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * varve bench: the command line, the directory, the table. The directory is the user's: the bench works in
- * sub-directories whose names begin with BENCH_PREFIX, removes nothing else, and refuses to start beside anything else.
- */
-#include <dirent.h>
+/* varve bench: the command line, the engines, the table. It refuses to start in a directory that holds anything else. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,31 +11,49 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "bench_dir.h"
 #include "cli.h"
 #include "commands.h"
 #include "json.h"
 
-#define BENCH_PREFIX "varve-bench-"
-#define PATH_BYTES   4096
+#define PATH_BYTES      4096
+#define PEER_UNIT_BYTES ((uint64_t)4096) /* what a page takes a multiple of, at most */
 
 static const char description[] =
-    "Measure the store on the disk that DIR is on: put --pages pages in batches of --batch, reopen with a cold cache, "
+    "Measure engines on the disk that DIR is on: put --pages pages in batches of --batch, reopen with a cold cache, "
     "probe\n"
     "whole chains, get them in random order; beside it the raw limit of the same disk: the same page size, order and "
     "number\n"
     "in flight on one preallocated file. DIR must be empty or absent; what the bench makes there it removes, unless "
     "--keep.\n"
-    "Page size 0 measures the index alone. Every page is verified in a pass of its own.\n";
+    "Page size 0 measures the index alone. Every page is verified in a pass of its own.\n"
+    "\n"
+    "Engines: varve, the store; varve-threads, with its thread pool for I/O; file, a file a page, serially;\n"
+    "file-threads, with 16 threads and direct I/O; rocksdb; lmdb; hashlog, varve's log under a hash table in memory;\n"
+    "raw, which is measured first in any case. auto, uring and threads: the store with that I/O engine.\n"
+    "docs/benchmarks.md says how each is tuned.\n";
 
 static const char examples[] =
     "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --batch 128\n"
     "      4 GiB in pages of 1 MiB\n"
     "  varve bench /mnt/nvme/bench --page-bytes 64K --pages 65536 --batch 128 --engines uring,threads --json\n"
     "      both I/O engines, one JSON object a phase\n"
+    "  varve bench /mnt/nvme/bench --page-bytes 16K --pages 65536 \\\n"
+    "    --engines varve,raw,file,file-threads,rocksdb,lmdb,hashlog\n"
+    "      the store and its peers: same bytes, same order, cold caches\n"
     "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --content bf16 --codecs off,on,auto\n"
     "      what coding the pages does to the speed of puts and gets\n"
     "  varve bench /tmp/bench --page-bytes 0 --pages 10000000 --batch 2000\n"
     "      how fast and how large is the index of ten million pages?\n";
+
+/* A name of --engines. */
+struct bench_name {
+    const char *label;            /* NULL: what "auto" has chosen */
+    const struct engine_ops *ops; /* NULL: `missing` is to be installed; or both NULL: raw */
+    const char *missing;
+    const char *io_engine; /* NULL: as the options say */
+    bool is_store;         /* the one that has codecs */
+};
 
 struct bench_command {
     struct bench_settings settings;
@@ -52,6 +65,7 @@ struct bench_command {
     bool no_raw;
     bool no_verify;
     varve_options *options;
+    uint64_t capacity; /* of the stores */
     struct page_content *pages;
     double raw_write_gb_per_s; /* NaN: not measured */
     double raw_read_gb_per_s;
@@ -91,6 +105,8 @@ print_json(const struct bench_command *command, const struct bench_result *resul
 
     json_put_text(&json, "engine", result->engine);
     json_put_text(&json, "phase", result->phase);
+    if (result->io_engine != NULL)
+        json_put_text(&json, "io_engine", result->io_engine);
     json_put_text(&json, "content", command->content);
     if (result->codec != NULL)
         json_put_text(&json, "codec", result->codec);
@@ -129,7 +145,7 @@ print_cell(double value, int decimals)
 static void
 print_row(const struct bench_command *command, const struct bench_result *result)
 {
-    (void)printf("%-8s %-5s %-10s", result->engine, result->codec == NULL ? "-" : result->codec, result->phase);
+    (void)printf("%-13s %-5s %-10s", result->engine, result->codec == NULL ? "-" : result->codec, result->phase);
     print_cell(result_gb_per_s(result), 3);
     print_cell(100.0 * result_of_raw(command, result), 1);
     print_cell(result->seconds * 1e6 / (double)result->pages, 3);
@@ -168,68 +184,17 @@ take_result(void *arg, const struct bench_result *result)
     (void)fflush(stdout); /* cli_flush() at the end reports errors */
 }
 
-static bool
-is_dots(const char *name)
-{
-    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
-
-/* Remove a sub-directory of the bench and the files in it. */
-static void
-remove_bench_dir(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
-
-    if (directory == NULL) {
-        if (fd >= 0)
-            (void)close(fd);
-        return;
-    }
-    while ((entry = readdir(directory)) != NULL) {
-        if (!is_dots(entry->d_name))
-            (void)unlinkat(fd, entry->d_name, 0);
-    }
-    (void)closedir(directory);
-    if (unlinkat(parent, name, AT_REMOVEDIR) != 0)
-        cli_error("bench: cannot remove %s: %s", name, strerror(errno));
-}
-
-/*
- * Remove what a bench left in the directory. The name of anything else is written to `other` ("" when there is none).
- */
-static int
-clean_dir(const char *path, bool remove, char other[256])
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-
-    *other = '\0';
-    if (directory == NULL)
-        return -errno;
-    while ((entry = readdir(directory)) != NULL) {
-        bool ours = strncmp(entry->d_name, BENCH_PREFIX, sizeof(BENCH_PREFIX) - 1) == 0;
-
-        if (ours && remove)
-            remove_bench_dir(dirfd(directory), entry->d_name);
-        else if (!ours && !is_dots(entry->d_name) && strcmp(entry->d_name, "lost+found") != 0)
-            (void)snprintf(other, 256, "%s", entry->d_name);
-    }
-    (void)closedir(directory);
-    return 0;
-}
-
 static int
 check_free_space(const struct bench_command *command)
 {
     const struct bench_settings *settings = &command->settings;
+    uint64_t page_bytes = settings->page_bytes;
     struct statvfs status;
     uint64_t needed;
     char need_text[32];
     char have_text[32];
 
-    if (__builtin_mul_overflow(settings->page_bytes + settings->page_bytes / 16 + 64, settings->pages, &needed))
+    if (__builtin_mul_overflow(page_bytes + page_bytes / 16 + 64, settings->pages, &needed))
         needed = UINT64_MAX;
     if (statvfs(settings->dir, &status) != 0 || status.f_bavail * status.f_frsize >= needed)
         return CLI_EXIT_OK;
@@ -250,7 +215,7 @@ prepare_dir(struct bench_command *command)
         cli_error("bench: cannot make %s: %s", path, strerror(errno));
         return CLI_EXIT_USAGE;
     }
-    rc = clean_dir(path, false, other);
+    rc = bench_dir_clean(path, false, other);
     if (rc < 0) {
         cli_error("bench: cannot read %s: %s", path, strerror(-rc));
         return CLI_EXIT_USAGE;
@@ -259,7 +224,7 @@ prepare_dir(struct bench_command *command)
         cli_error("bench: %s is not empty (it holds '%s'): name an empty or a new directory", path, other);
         return CLI_EXIT_USAGE;
     }
-    (void)clean_dir(path, true, other); /* of an earlier bench that was kept or killed */
+    (void)bench_dir_clean(path, true, other); /* of an earlier bench that was kept or killed */
     return check_free_space(command);
 }
 
@@ -281,48 +246,87 @@ prepare_options(struct bench_command *command)
     }
     (void)varve_options_get(command->options, "capacity", value, sizeof(value));
     if (strcmp(value, "0") != 0)
-        return CLI_EXIT_OK;
+        return cli_parse_size(value, &command->capacity) ? CLI_EXIT_OK : CLI_EXIT_USAGE;
     batches = settings->pages / settings->batch + settings->pages / settings->chain + 1; /* about */
     capacity = settings->pages * (settings->page_bytes + settings->page_bytes / 4 + 256) + batches * 8192 +
                ((uint64_t)1 << 30);
+    command->capacity = capacity;
     (void)snprintf(value, sizeof(value), "%" PRIu64, capacity);
     if (varve_options_set(command->options, "capacity", value, &err) < 0)
         return cli_fail(&err, "bench");
     return CLI_EXIT_OK;
 }
 
+/* False: no such name. */
+static bool
+find_name(const char *text, struct bench_name *name)
+{
+    *name = (struct bench_name){.label = text};
+    if (strcmp(text, "raw") == 0)
+        return true;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "uring") == 0 || strcmp(text, "threads") == 0) {
+        name->label = strcmp(text, "auto") == 0 ? NULL : text;
+        name->io_engine = text;
+        text = "varve";
+    }
+    name->ops = engine_find(text, &name->missing);
+    name->is_store = strncmp(text, "varve", 5) == 0;
+    return name->ops != NULL || name->missing != NULL;
+}
+
+/* What a peer may take on disk: some round each page up. */
+static uint64_t
+peer_capacity(const struct bench_command *command)
+{
+    uint64_t page_bytes = (command->settings.page_bytes + PEER_UNIT_BYTES - 1) / PEER_UNIT_BYTES * PEER_UNIT_BYTES;
+    uint64_t bytes = command->settings.pages * page_bytes + PEER_UNIT_BYTES;
+
+    return bytes > command->capacity ? bytes : command->capacity;
+}
+
 static int
-bench_engine(struct bench_command *command, const char *engine, const char *codec)
+bench_subject(struct bench_command *command, const struct bench_name *name, const char *codec)
 {
     const struct bench_sink sink = {take_result, command};
-    char path[PATH_BYTES], other[256];
+    char path[PATH_BYTES], other[256], codec_value[16];
+    struct bench_subject subject = {.label = name->label, .ops = name->ops};
     varve_error err = {0};
     int rc;
 
-    if (varve_options_set(command->options, "io_engine", engine, &err) < 0)
-        return cli_fail(&err, "bench");
     if (codec != NULL && varve_options_set(command->options, "codec", codec, &err) < 0)
         return cli_fail(&err, "bench");
-    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s%s%s", command->settings.dir, engine,
-                 codec == NULL ? "" : "-", codec == NULL ? "" : codec) >= (int)sizeof(path)) {
+    (void)varve_options_get(command->options, "codec", codec_value, sizeof(codec_value));
+    subject.codec = name->is_store ? codec_value : NULL;
+    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s%s%s", command->settings.dir,
+                 name->label == NULL ? "auto" : name->label, codec == NULL ? "" : "-",
+                 codec == NULL ? "" : codec) >= (int)sizeof(path)) {
         cli_error("bench: the path is too long");
         return CLI_EXIT_USAGE;
     }
-    rc = bench_store(&command->settings, path, engine, command->options, command->pages, &sink, &err);
+    subject.settings = (struct engine_settings){
+        .path = path,
+        .capacity = name->is_store ? command->capacity : peer_capacity(command),
+        .page_bytes = command->settings.page_bytes,
+        .batch = command->settings.batch,
+        .options = command->options,
+        .io_engine = name->io_engine,
+        .element = command->settings.element,
+    };
+    rc = bench_engine(&command->settings, &subject, command->pages, &sink, &err);
     if (!command->keep)
-        (void)clean_dir(command->settings.dir, true, other);
+        (void)bench_dir_clean(command->settings.dir, true, other);
     return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
 }
 
-/* One engine with each codec of the list, or as the options say. */
+/* The store with each codec of the list, or as the options say; a peer once. */
 static int
-bench_codecs(struct bench_command *command, const char *engine)
+bench_codecs(struct bench_command *command, const struct bench_name *name)
 {
     char *list, *rest = NULL;
     int exit_code = CLI_EXIT_OK;
 
-    if (command->codecs == NULL)
-        return bench_engine(command, engine, NULL);
+    if (command->codecs == NULL || !name->is_store)
+        return bench_subject(command, name, NULL);
     list = strdup(command->codecs);
     if (list == NULL) {
         cli_error("bench: out of memory");
@@ -330,13 +334,47 @@ bench_codecs(struct bench_command *command, const char *engine)
     }
     for (char *codec = strtok_r(list, ",", &rest); codec != NULL && exit_code == CLI_EXIT_OK;
          codec = strtok_r(NULL, ",", &rest))
-        exit_code = bench_engine(command, engine, codec);
+        exit_code = bench_subject(command, name, codec);
     free(list);
     return exit_code;
 }
 
+static void
+report_missing(const struct bench_command *command, const struct bench_name *name)
+{
+    struct json_writer json;
+
+    cli_error("bench: %s was left out of this build: install %s, then configure with -Dpeers=enabled and build again",
+              name->label, name->missing);
+    if (!command->json)
+        return;
+    json = json_begin(stdout);
+    json_put_text(&json, "engine", name->label);
+    json_put_text(&json, "missing", name->missing);
+    json_end(&json);
+}
+
 static int
-bench_engines(struct bench_command *command)
+bench_name(struct bench_command *command, const struct bench_name *name)
+{
+    if (name->ops != NULL)
+        return bench_codecs(command, name);
+    if (name->missing != NULL)
+        report_missing(command, name);
+    return CLI_EXIT_OK; /* raw has had its turn */
+}
+
+static int
+check_name(struct bench_command *command, const struct bench_name *name)
+{
+    (void)command;
+    (void)name;
+    return CLI_EXIT_OK;
+}
+
+/* Call each() with the names of --engines, until it fails. */
+static int
+each_engine(struct bench_command *command, int (*each)(struct bench_command *command, const struct bench_name *name))
 {
     char *list = strdup(command->engines);
     char *rest = NULL;
@@ -346,9 +384,17 @@ bench_engines(struct bench_command *command)
         cli_error("bench: out of memory");
         return CLI_EXIT_STORE;
     }
-    for (char *engine = strtok_r(list, ",", &rest); engine != NULL && exit_code == CLI_EXIT_OK;
-         engine = strtok_r(NULL, ",", &rest))
-        exit_code = bench_codecs(command, engine);
+    for (char *text = strtok_r(list, ",", &rest); text != NULL && exit_code == CLI_EXIT_OK;
+         text = strtok_r(NULL, ",", &rest)) {
+        struct bench_name name;
+
+        if (find_name(text, &name))
+            exit_code = each(command, &name);
+        else {
+            cli_error("bench: --engines: there is no engine '%s': 'varve bench --help' lists them", text);
+            exit_code = CLI_EXIT_USAGE;
+        }
+    }
     free(list);
     return exit_code;
 }
@@ -367,7 +413,7 @@ bench_raw_limit(struct bench_command *command)
         return CLI_EXIT_USAGE;
     }
     rc = bench_raw(&command->settings, path, command->pages, &sink, &err);
-    (void)clean_dir(command->settings.dir, true, other);
+    (void)bench_dir_clean(command->settings.dir, true, other);
     return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
 }
 
@@ -377,11 +423,11 @@ bench_all(struct bench_command *command)
     int exit_code;
 
     if (!command->json)
-        (void)printf("%-8s %-5s %-10s %9s %9s %9s %9s\n", "engine", "codec", "phase", "GB/s", "% of raw", "us/page",
+        (void)printf("%-13s %-5s %-10s %9s %9s %9s %9s\n", "engine", "codec", "phase", "GB/s", "% of raw", "us/page",
                      "core-s/GB");
     exit_code = command->no_raw || command->settings.page_bytes == 0 ? CLI_EXIT_OK : bench_raw_limit(command);
     if (exit_code == CLI_EXIT_OK)
-        exit_code = bench_engines(command);
+        exit_code = each_engine(command, bench_name);
     if (exit_code == CLI_EXIT_OK && command->wrong_bytes + command->missing_pages > 0) {
         cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->missing_pages,
                   command->wrong_bytes);
@@ -404,7 +450,9 @@ run(struct bench_command *command)
         cli_error("bench: --content is bytes or bf16, not '%s'", command->content);
         return CLI_EXIT_USAGE;
     }
-    exit_code = prepare_options(command);
+    exit_code = each_engine(command, check_name);
+    if (exit_code == CLI_EXIT_OK)
+        exit_code = prepare_options(command);
     if (exit_code == CLI_EXIT_OK)
         exit_code = prepare_dir(command);
     if (exit_code != CLI_EXIT_OK)
@@ -439,7 +487,7 @@ cmd_bench(int argc, char **argv)
         {"batch", CLI_U64, &settings->batch, "N", "pages a call, and raw operations in flight (128)", 1,
          VARVE_BATCH_PAGES_MAX, 'b'},
         {"chain", CLI_U64, &settings->chain, "N", "pages a chain (2000)", 1, 1000000, 0},
-        {"engines", CLI_TEXT, &command.engines, "LIST", "auto, uring, threads, with commas between (auto)", 0, 0, 0},
+        {"engines", CLI_TEXT, &command.engines, "LIST", "names, with commas between: see above (auto)", 0, 0, 0},
         {"content", CLI_TEXT, &command.content, "TYPE",
          "what the namespace says that the pages are: bytes (never coded) or bf16 (bytes)", 0, 0, 0},
         {"codecs", CLI_TEXT, &command.codecs, "LIST", "values of the option codec, with commas between: one run each",
