@@ -184,22 +184,32 @@ take_result(void *arg, const struct bench_result *result)
     (void)fflush(stdout); /* cli_flush() at the end reports errors */
 }
 
+/* Is there room for one store more? */
+static bool
+has_room(const struct bench_command *command, uint64_t *needed, uint64_t *available)
+{
+    const struct bench_settings *settings = &command->settings;
+    struct statvfs status;
+
+    if (__builtin_mul_overflow(settings->page_bytes + settings->page_bytes / 16 + 64, settings->pages, needed))
+        *needed = UINT64_MAX;
+    if (statvfs(settings->dir, &status) != 0)
+        return true; /* puts will tell */
+    *available = status.f_bavail * status.f_frsize;
+    return *available >= *needed;
+}
+
 static int
 check_free_space(const struct bench_command *command)
 {
-    const struct bench_settings *settings = &command->settings;
-    uint64_t page_bytes = settings->page_bytes;
-    struct statvfs status;
-    uint64_t needed;
+    uint64_t needed, available;
     char need_text[32];
     char have_text[32];
 
-    if (__builtin_mul_overflow(page_bytes + page_bytes / 16 + 64, settings->pages, &needed))
-        needed = UINT64_MAX;
-    if (statvfs(settings->dir, &status) != 0 || status.f_bavail * status.f_frsize >= needed)
+    if (has_room(command, &needed, &available))
         return CLI_EXIT_OK;
-    cli_error("bench: %s needs about %s and has %s free: ask for fewer --pages", settings->dir,
-              cli_size_text(needed, need_text), cli_size_text(status.f_bavail * status.f_frsize, have_text));
+    cli_error("bench: %s needs about %s and has %s free: ask for fewer --pages", command->settings.dir,
+              cli_size_text(needed, need_text), cli_size_text(available, have_text));
     return CLI_EXIT_USAGE;
 }
 
@@ -290,6 +300,7 @@ bench_subject(struct bench_command *command, const struct bench_name *name, cons
     const struct bench_sink sink = {take_result, command};
     char path[PATH_BYTES], other[256], codec_value[16];
     struct bench_subject subject = {.label = name->label, .ops = name->ops};
+    uint64_t needed, available;
     varve_error err = {0};
     int rc;
 
@@ -313,7 +324,8 @@ bench_subject(struct bench_command *command, const struct bench_name *name, cons
         .element = command->settings.element,
     };
     rc = bench_engine(&command->settings, &subject, command->pages, &sink, &err);
-    if (!command->keep)
+    /* Only where there must be room: the file system may be busy with a million deleted files for minutes, at the cost of whoever comes next. */
+    if (!command->keep && !has_room(command, &needed, &available))
         (void)bench_dir_clean(command->settings.dir, true, other);
     return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
 }
@@ -420,6 +432,7 @@ bench_raw_limit(struct bench_command *command)
 static int
 bench_all(struct bench_command *command)
 {
+    char other[256];
     int exit_code;
 
     if (!command->json)
@@ -428,6 +441,8 @@ bench_all(struct bench_command *command)
     exit_code = command->no_raw || command->settings.page_bytes == 0 ? CLI_EXIT_OK : bench_raw_limit(command);
     if (exit_code == CLI_EXIT_OK)
         exit_code = each_engine(command, bench_name);
+    if (!command->keep)
+        (void)bench_dir_clean(command->settings.dir, true, other);
     if (exit_code == CLI_EXIT_OK && command->wrong_bytes + command->missing_pages > 0) {
         cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->missing_pages,
                   command->wrong_bytes);

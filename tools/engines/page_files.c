@@ -14,8 +14,9 @@
 #include "codec/iov_cursor.h"
 #include "env/env_posix.h"
 
-#define FAN_OUT    256
-#define NAME_BYTES 96 /* xx/<64 hex digits>.bin.<counter> */
+#define FAN_OUT          256
+#define DIRECT_WRITE_MIN ((uint64_t)64 << 10) /* smaller files are written faster through the page cache */
+#define NAME_BYTES       96                   /* xx/<64 hex digits>.bin.<counter> */
 
 static void
 page_name(const struct page_files *files, const varve_id *id, char name[NAME_BYTES])
@@ -92,14 +93,18 @@ static int
 write_page(struct page_files *files, const varve_page *page, const char *name)
 {
     uint64_t number = atomic_fetch_add_explicit(&files->temporary_count, 1, memory_order_relaxed);
+    uint64_t size = iov_total(page->iov, page->iov_count);
+    int flags = O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC;
     char temporary[NAME_BYTES + 24];
     int fd, rc;
 
     (void)snprintf(temporary, sizeof(temporary), "%s.%" PRIu64, name, number);
-    fd = openat(files->dir_fd, temporary, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | direct_flag(files, page), 0600);
+    if (size >= DIRECT_WRITE_MIN)
+        flags |= direct_flag(files, page);
+    fd = openat(files->dir_fd, temporary, flags, 0600);
     if (fd < 0)
         return -errno;
-    rc = transfer(fd, page, iov_total(page->iov, page->iov_count), true);
+    rc = transfer(fd, page, size, true);
     if (close(fd) != 0 && rc == 0)
         rc = -errno;
     if (rc == 0 && renameat(files->dir_fd, temporary, files->dir_fd, name) != 0)
