@@ -311,8 +311,9 @@ write_index_file(struct engine *engine, const uint8_t *image, size_t size)
     struct env_file *file;
     int rc = ops->unlink(engine->env, TEMPORARY_FILE);
 
-    if (rc == 0 || rc == -ENOENT)
-        rc = ops->open(engine->env, TEMPORARY_FILE, ENV_OPEN_CREATE, &file);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    rc = ops->open(engine->env, TEMPORARY_FILE, ENV_OPEN_CREATE, &file);
     if (rc < 0)
         return rc;
     rc = io_write(engine->queues, file, image, size, 0);
