@@ -122,7 +122,11 @@ engine_put(struct engine *engine, const varve_id *parent, varve_page *pages, siz
         code = mdb_txn_commit(txn);
     else
         mdb_txn_abort(txn);
-    return code == 0 ? VARVE_OK : fail(err, "put", code);
+    if (code == 0)
+        return VARVE_OK;
+    for (size_t i = 0; i < count; i++) /* all or none */
+        pages[i].status = fail(err, "put", code);
+    return code == MDB_MAP_FULL ? VARVE_OK : pages[0].status;
 }
 
 static int64_t
