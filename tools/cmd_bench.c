@@ -2,7 +2,6 @@
 /* varve bench: the command line, the engines, the table. It refuses to start in a directory that holds anything else. */
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +11,14 @@
 
 #include "bench.h"
 #include "bench_dir.h"
+#include "bench_report.h"
 #include "cli.h"
 #include "commands.h"
-#include "json.h"
 
 #define PATH_BYTES      4096
 #define PEER_UNIT_BYTES ((uint64_t)4096) /* what a page takes a multiple of, at most */
 
-static const char description[] =
+static const char description_begin[] =
     "Measure engines on the disk that DIR is on: put --pages pages in batches of --batch, reopen with a cold cache, "
     "probe\n"
     "whole chains, get them in random order; beside it the raw limit of the same disk: the same page size, order and "
@@ -28,10 +27,10 @@ static const char description[] =
     "--keep.\n"
     "Page size 0 measures the index alone. Every page is verified in a pass of its own.\n"
     "\n"
-    "Engines: varve, the store; varve-threads, with its thread pool for I/O; file, a file a page, serially;\n"
-    "file-threads, with 16 threads and direct I/O; rocksdb; lmdb; hashlog, varve's log under a hash table in memory;\n"
-    "raw, which is measured first in any case. auto, uring and threads: the store with that I/O engine.\n"
-    "docs/benchmarks.md says how each is tuned.\n";
+    "Engines of this build (docs/benchmarks.md says how each is tuned):\n";
+
+static const char description_end[] = "  raw            the disk itself, which is measured first in any case\n"
+                                      "auto, uring and threads are varve with that I/O engine.\n";
 
 static const char examples[] =
     "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --batch 128\n"
@@ -58,131 +57,16 @@ struct bench_name {
 struct bench_command {
     struct bench_settings settings;
     const char *engines;
-    const char *codecs;  /* NULL: as the options say */
-    const char *content; /* bytes or bf16 */
-    bool json;
+    const char *codecs; /* NULL: as the options say */
+    struct bench_report report;
     bool keep;
     bool no_raw;
     bool no_verify;
     varve_options *options;
     uint64_t capacity; /* of the stores */
     struct page_content *pages;
-    double raw_write_gb_per_s; /* NaN: not measured */
-    double raw_read_gb_per_s;
-    uint64_t wrong_bytes;
-    uint64_t missing_pages;
     bool made_dir;
 };
-
-static double
-result_gb_per_s(const struct bench_result *result)
-{
-    return result->bytes == 0 ? (double)NAN : (double)result->bytes / result->seconds / 1e9;
-}
-
-/* How much of the raw speed a phase reached, NaN where there is nothing to compare with. */
-static double
-result_of_raw(const struct bench_command *command, const struct bench_result *result)
-{
-    if (strcmp(result->phase, "put") == 0)
-        return result_gb_per_s(result) / command->raw_write_gb_per_s;
-    if (strcmp(result->phase, "get") == 0)
-        return result_gb_per_s(result) / command->raw_read_gb_per_s;
-    return (double)NAN;
-}
-
-static void
-put_known(struct json_writer *json, const char *key, double value)
-{
-    if (!isnan(value))
-        json_put_double(json, key, value);
-}
-
-static void
-print_json(const struct bench_command *command, const struct bench_result *result)
-{
-    struct json_writer json = json_begin(stdout);
-
-    json_put_text(&json, "engine", result->engine);
-    json_put_text(&json, "phase", result->phase);
-    if (result->io_engine != NULL)
-        json_put_text(&json, "io_engine", result->io_engine);
-    json_put_text(&json, "content", command->content);
-    if (result->codec != NULL)
-        json_put_text(&json, "codec", result->codec);
-    json_put_u64(&json, "page_bytes", command->settings.page_bytes);
-    json_put_u64(&json, "pages", result->pages);
-    json_put_u64(&json, "batch", command->settings.batch);
-    json_put_double(&json, "gb_per_s", result_gb_per_s(result));
-    json_put_double(&json, "us_per_page", result->seconds * 1e6 / (double)result->pages);
-    json_put_double(&json, "core_s_per_gb",
-                    result->bytes == 0 ? (double)NAN : result->core_seconds / ((double)result->bytes / 1e9));
-    json_put_double(&json, "seconds", result->seconds);
-    put_known(&json, "of_raw", result_of_raw(command, result));
-    put_known(&json, "call_us_p50", result->call_us_p50);
-    put_known(&json, "call_us_p99", result->call_us_p99);
-    put_known(&json, "us_per_chain", result->us_per_chain);
-    put_known(&json, "open_ms", result->open_ms);
-    put_known(&json, "index_bytes_per_page", result->index_bytes_per_page);
-    put_known(&json, "codec_ratio", result->codec_ratio);
-    if (result->checks_pages) {
-        json_put_u64(&json, "missing_pages", result->missing_pages);
-        json_put_u64(&json, "wrong_bytes", result->wrong_bytes);
-    }
-    json_end(&json);
-}
-
-/* A number in a column, or a dash. */
-static void
-print_cell(double value, int decimals)
-{
-    if (isnan(value))
-        (void)printf(" %9s", "-");
-    else
-        (void)printf(" %9.*f", decimals, value);
-}
-
-static void
-print_row(const struct bench_command *command, const struct bench_result *result)
-{
-    (void)printf("%-13s %-5s %-10s", result->engine, result->codec == NULL ? "-" : result->codec, result->phase);
-    print_cell(result_gb_per_s(result), 3);
-    print_cell(100.0 * result_of_raw(command, result), 1);
-    print_cell(result->seconds * 1e6 / (double)result->pages, 3);
-    print_cell(result->bytes == 0 ? (double)NAN : result->core_seconds / ((double)result->bytes / 1e9), 4);
-    if (!isnan(result->us_per_chain))
-        (void)printf("  %.1f us a chain (p99 %.1f)", result->us_per_chain, result->call_us_p99);
-    else if (!isnan(result->call_us_p50))
-        (void)printf("  a call p50 %.0f us, p99 %.0f us", result->call_us_p50, result->call_us_p99);
-    if (!isnan(result->open_ms))
-        (void)printf("  opened in %.1f ms", result->open_ms);
-    if (!isnan(result->index_bytes_per_page))
-        (void)printf(", %.2f bytes of index memory a page", result->index_bytes_per_page);
-    if (!isnan(result->codec_ratio))
-        (void)printf(", coded %.3f : 1", result->codec_ratio);
-    if (result->missing_pages + result->wrong_bytes > 0)
-        (void)printf("  %" PRIu64 " pages missing, %" PRIu64 " bytes wrong", result->missing_pages,
-                     result->wrong_bytes);
-    (void)putchar('\n');
-}
-
-static void
-take_result(void *arg, const struct bench_result *result)
-{
-    struct bench_command *command = arg;
-
-    if (strcmp(result->phase, "raw_write") == 0)
-        command->raw_write_gb_per_s = result_gb_per_s(result);
-    if (strcmp(result->phase, "raw_read") == 0)
-        command->raw_read_gb_per_s = result_gb_per_s(result);
-    command->wrong_bytes += result->wrong_bytes;
-    command->missing_pages += result->missing_pages;
-    if (command->json)
-        print_json(command, result);
-    else
-        print_row(command, result);
-    (void)fflush(stdout); /* cli_flush() at the end reports errors */
-}
 
 /* Is there room for one store more? */
 static bool
@@ -297,7 +181,7 @@ peer_capacity(const struct bench_command *command)
 static int
 bench_subject(struct bench_command *command, const struct bench_name *name, const char *codec)
 {
-    const struct bench_sink sink = {take_result, command};
+    const struct bench_sink sink = {bench_report_result, &command->report};
     char path[PATH_BYTES], other[256], codec_value[16];
     struct bench_subject subject = {.label = name->label, .ops = name->ops};
     uint64_t needed, available;
@@ -351,28 +235,13 @@ bench_codecs(struct bench_command *command, const struct bench_name *name)
     return exit_code;
 }
 
-static void
-report_missing(const struct bench_command *command, const struct bench_name *name)
-{
-    struct json_writer json;
-
-    cli_error("bench: %s was left out of this build: install %s, then configure with -Dpeers=enabled and build again",
-              name->label, name->missing);
-    if (!command->json)
-        return;
-    json = json_begin(stdout);
-    json_put_text(&json, "engine", name->label);
-    json_put_text(&json, "missing", name->missing);
-    json_end(&json);
-}
-
 static int
 bench_name(struct bench_command *command, const struct bench_name *name)
 {
     if (name->ops != NULL)
         return bench_codecs(command, name);
     if (name->missing != NULL)
-        report_missing(command, name);
+        bench_report_missing(&command->report, name->label, name->missing);
     return CLI_EXIT_OK; /* raw has had its turn */
 }
 
@@ -406,7 +275,7 @@ each_engine(struct bench_command *command, int (*each)(struct bench_command *com
 static int
 bench_raw_limit(struct bench_command *command)
 {
-    const struct bench_sink sink = {take_result, command};
+    const struct bench_sink sink = {bench_report_result, &command->report};
     char path[PATH_BYTES];
     char other[256];
     varve_error err = {0};
@@ -427,17 +296,15 @@ bench_all(struct bench_command *command)
     char other[256];
     int exit_code;
 
-    if (!command->json)
-        (void)printf("%-13s %-5s %-10s %9s %9s %9s %9s\n", "engine", "codec", "phase", "GB/s", "% of raw", "us/page",
-                     "core-s/GB");
+    bench_report_begin(&command->report);
     exit_code = command->no_raw || command->settings.page_bytes == 0 ? CLI_EXIT_OK : bench_raw_limit(command);
     if (exit_code == CLI_EXIT_OK)
         exit_code = each_engine(command, bench_name);
     if (!command->keep)
         (void)bench_dir_clean(command->settings.dir, true, other);
-    if (exit_code == CLI_EXIT_OK && command->wrong_bytes + command->missing_pages > 0) {
-        cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->missing_pages,
-                  command->wrong_bytes);
+    if (exit_code == CLI_EXIT_OK && command->report.wrong_bytes + command->report.missing_pages > 0) {
+        cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->report.missing_pages,
+                  command->report.wrong_bytes);
         exit_code = CLI_EXIT_FOUND;
     }
     return exit_code;
@@ -449,12 +316,13 @@ run(struct bench_command *command)
     struct bench_settings *settings = &command->settings;
     int exit_code;
 
+    command->report.settings = settings;
     if (settings->chain > settings->pages)
         settings->chain = settings->pages;
     settings->verify = !command->no_verify;
-    settings->element = strcmp(command->content, "bf16") == 0 ? VARVE_ELEMENT_BF16 : VARVE_ELEMENT_BYTES;
-    if (settings->element == VARVE_ELEMENT_BYTES && strcmp(command->content, "bytes") != 0) {
-        cli_error("bench: --content is bytes or bf16, not '%s'", command->content);
+    settings->element = strcmp(command->report.content, "bf16") == 0 ? VARVE_ELEMENT_BF16 : VARVE_ELEMENT_BYTES;
+    if (settings->element == VARVE_ELEMENT_BYTES && strcmp(command->report.content, "bytes") != 0) {
+        cli_error("bench: --content is bytes or bf16, not '%s'", command->report.content);
         return CLI_EXIT_USAGE;
     }
     exit_code = each_engine(command, NULL);
@@ -477,15 +345,32 @@ run(struct bench_command *command)
     return cli_flush(exit_code);
 }
 
+/* The text with the engines in it, to be freed; NULL: out of memory. */
+static char *
+make_description(void)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    const struct engine_ops *ops;
+
+    if (stream == NULL)
+        return NULL;
+    (void)fputs(description_begin, stream);
+    for (size_t i = 0; (ops = engine_at(i)) != NULL; i++)
+        (void)fprintf(stream, "  %-14s %s\n", ops->name, ops->description);
+    (void)fputs(description_end, stream);
+    return fclose(stream) == 0 ? text : NULL;
+}
+
 int
 cmd_bench(int argc, char **argv)
 {
+    char *description = make_description();
     struct bench_command command = {
         .settings = {.page_bytes = 65536, .pages = 16384, .batch = 128, .chain = 2000, .seed = 1},
         .engines = "auto",
-        .content = "bytes",
-        .raw_write_gb_per_s = (double)NAN,
-        .raw_read_gb_per_s = (double)NAN,
+        .report = {.content = "bytes"},
     };
     struct bench_settings *settings = &command.settings;
     const struct cli_option options[] = {
@@ -495,7 +380,7 @@ cmd_bench(int argc, char **argv)
          VARVE_BATCH_PAGES_MAX, 'b'},
         {"chain", CLI_U64, &settings->chain, "N", "pages a chain (2000)", 1, 1000000, 0},
         {"engines", CLI_TEXT, &command.engines, "LIST", "names, with commas between: see above (auto)", 0, 0, 0},
-        {"content", CLI_TEXT, &command.content, "TYPE",
+        {"content", CLI_TEXT, &command.report.content, "TYPE",
          "what the namespace says that the pages are: bytes (never coded) or bf16 (bytes)", 0, 0, 0},
         {"codecs", CLI_TEXT, &command.codecs, "LIST", "values of the option codec, with commas between: one run each",
          0, 0, 0},
@@ -503,12 +388,13 @@ cmd_bench(int argc, char **argv)
         {"no-raw", CLI_FLAG, &command.no_raw, NULL, "do not measure the raw disk", 0, 0, 0},
         {"no-verify", CLI_FLAG, &command.no_verify, NULL, "leave out the pass that compares every byte", 0, 0, 0},
         {"keep", CLI_FLAG, &command.keep, NULL, "leave the stores in DIR", 0, 0, 0},
-        {"json", CLI_FLAG, &command.json, NULL, "print one JSON object a phase", 0, 0, 'j'},
+        {"json", CLI_FLAG, &command.report.json, NULL, "print one JSON object a phase", 0, 0, 'j'},
         {"progress", CLI_FLAG, &settings->progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
         CLI_STORE_OPTIONS(&command.options),
     };
-    const struct cli_spec spec = {"bench", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,       1};
+    const struct cli_spec spec = {"bench",  "DIR",   description == NULL ? description_begin : description,
+                                  examples, options, sizeof(options) / sizeof(options[0]),
+                                  1,        1};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {
@@ -516,5 +402,6 @@ cmd_bench(int argc, char **argv)
         exit_code = run(&command);
     }
     varve_options_destroy(command.options);
+    free(description);
     return exit_code;
 }
