@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Install what is missing, and only that, on a Debian machine.
 #
-#   scripts/bootstrap.sh build|test|demo|coverage
+#   scripts/bootstrap.sh build|test|demo|bench|coverage
 #
 # Each tool and library is looked for first, wherever it came from (meson from pip is as good as Debian's). apt-get runs only when
 # something is missing, as root or through sudo; where neither is possible, the message says what to install.
@@ -63,6 +63,12 @@ want_demo() {
     scripts/plot.sh --probe || want python3-matplotlib
 }
 
+want_bench() { # the stores of other projects that varve is compared with
+    want_build
+    want_library rocksdb librocksdb-dev
+    want_library lmdb liblmdb-dev
+}
+
 want_coverage() {
     want_test
     want_command gcc gcc
@@ -93,9 +99,9 @@ install_packages() {
 
 cd "$(dirname "$0")/.."
 case "${1:-}" in
-build | test | demo | coverage) "want_$1" ;;
+build | test | demo | bench | coverage) "want_$1" ;;
 *)
-    echo "usage: scripts/bootstrap.sh build|test|demo|coverage" >&2
+    echo "usage: scripts/bootstrap.sh build|test|demo|bench|coverage" >&2
     exit 2
     ;;
 esac

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the store's and the raw benchmark share: clocks and the order of the chains. */
+/* What the benchmarks of engines and of the raw disk share: clocks and the order of the chains. */
 #include "bench.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The benchmark: the phases of a store, and the raw speed of the same disk in the same run, with the same page size
+ * The benchmark: the phases of an engine, and the raw speed of the same disk in the same run, with the same page size
  * and the same order. One client thread; times are those inside the calls, on buffers that were made before.
  */
 #ifndef VARVE_TOOLS_BENCH_H
@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine.h"
 #include "page_content.h"
 #include "varve.h"
 
@@ -29,7 +30,8 @@ struct bench_settings {
 struct bench_result {
     const char *engine;
     const char *phase;
-    const char *codec; /* the store's option, NULL where there is no store */
+    const char *io_engine; /* uring or threads; NULL: the engine's own */
+    const char *codec;     /* the store's option, NULL where there is no store */
     uint64_t bytes;
     uint64_t pages;
     double seconds;
@@ -69,13 +71,17 @@ uint64_t *bench_chain_order(const struct bench_settings *settings);
 uint64_t bench_chain_count(const struct bench_settings *settings);
 uint64_t bench_chain_pages(const struct bench_settings *settings, uint64_t chain);
 
-/*
- * Put, open, probe, get in the directory `path`. `options` are the store's, io_engine included. VARVE_OK or an error
- * with *err.
- */
-int bench_store(const struct bench_settings *settings, const char *path, const char *engine,
-                const varve_options *options, const struct page_content *content, const struct bench_sink *sink,
-                varve_error *err);
+/* What is measured, with its settings. */
+struct bench_subject {
+    const char *label; /* of its results; NULL: its I/O engine */
+    const struct engine_ops *ops;
+    struct engine_settings settings;
+    const char *codec; /* of its results */
+};
+
+/* Put, open, probe, get, verify. VARVE_OK or an error with *err. */
+int bench_engine(const struct bench_settings *settings, const struct bench_subject *subject,
+                 const struct page_content *content, const struct bench_sink *sink, varve_error *err);
 
 /* Sequential writes and reads in the order of the gets, `batch` in flight, on one file in the directory `path`. */
 int bench_raw(const struct bench_settings *settings, const char *path, const struct page_content *content,

@@ -91,7 +91,7 @@ static int
 raw_pass(struct raw *raw, enum env_op op, uint64_t *order, const char *phase, const struct bench_sink *sink,
          varve_error *err)
 {
-    struct bench_result result = bench_result_make(raw->env->name, phase);
+    struct bench_result result = bench_result_make("raw", phase);
     struct bench_clock clock = {0};
 
     raw->op = op;
@@ -109,6 +109,7 @@ raw_pass(struct raw *raw, enum env_op op, uint64_t *order, const char *phase, co
         return error_os(err, raw->rc, "%s", phase);
     result.bytes = raw->settings->pages * raw->stride;
     result.pages = raw->settings->pages;
+    result.io_engine = raw->env->name;
     result.seconds = (double)clock.wall_ns / 1e9;
     result.core_seconds = (double)clock.cpu_ns / 1e9;
     sink->result(sink->arg, &result);

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * varve bench: the command line, the directory, the table. The directory is the user's: the bench works in
- * sub-directories whose names begin with BENCH_PREFIX, removes nothing else, and refuses to start beside anything else.
- */
-#include <dirent.h>
+/* varve bench: the command line, the engines, the table. It refuses to start in a directory that holds anything else. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,225 +10,90 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "bench_dir.h"
+#include "bench_report.h"
 #include "cli.h"
 #include "commands.h"
-#include "json.h"
 
-#define BENCH_PREFIX "varve-bench-"
-#define PATH_BYTES   4096
+#define PATH_BYTES      4096
+#define PEER_UNIT_BYTES ((uint64_t)4096) /* what a page takes a multiple of, at most */
 
-static const char description[] =
-    "Measure the store on the disk that DIR is on: put --pages pages in batches of --batch, reopen with a cold cache, "
+static const char description_begin[] =
+    "Measure engines on the disk that DIR is on: put --pages pages in batches of --batch, reopen with a cold cache, "
     "probe\n"
     "whole chains, get them in random order; beside it the raw limit of the same disk: the same page size, order and "
     "number\n"
     "in flight on one preallocated file. DIR must be empty or absent; what the bench makes there it removes, unless "
     "--keep.\n"
-    "Page size 0 measures the index alone. Every page is verified in a pass of its own.\n";
+    "Page size 0 measures the index alone. Every page is verified in a pass of its own.\n"
+    "\n"
+    "Engines of this build (docs/benchmarks.md says how each is tuned):\n";
+
+static const char description_end[] = "  raw            the disk itself, which is measured first in any case\n"
+                                      "auto, uring and threads are varve with that I/O engine.\n";
 
 static const char examples[] =
     "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --batch 128\n"
     "      4 GiB in pages of 1 MiB\n"
     "  varve bench /mnt/nvme/bench --page-bytes 64K --pages 65536 --batch 128 --engines uring,threads --json\n"
     "      both I/O engines, one JSON object a phase\n"
+    "  varve bench /mnt/nvme/bench --page-bytes 16K --pages 65536 \\\n"
+    "    --engines varve,raw,file,file-threads,rocksdb,lmdb,hashlog\n"
+    "      the store and its peers: same bytes, same order, cold caches\n"
     "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --content bf16 --codecs off,on,auto\n"
     "      what coding the pages does to the speed of puts and gets\n"
     "  varve bench /tmp/bench --page-bytes 0 --pages 10000000 --batch 2000\n"
     "      how fast and how large is the index of ten million pages?\n";
 
+/* A name of --engines. */
+struct bench_name {
+    const char *label;            /* NULL: what "auto" has chosen */
+    const struct engine_ops *ops; /* NULL: `missing` is to be installed; or both NULL: raw */
+    const char *missing;
+    const char *io_engine; /* NULL: as the options say */
+    bool is_store;         /* the one that has codecs */
+};
+
 struct bench_command {
     struct bench_settings settings;
     const char *engines;
-    const char *codecs;  /* NULL: as the options say */
-    const char *content; /* bytes or bf16 */
-    bool json;
+    const char *codecs; /* NULL: as the options say */
+    struct bench_report report;
     bool keep;
     bool no_raw;
     bool no_verify;
     varve_options *options;
+    uint64_t capacity; /* of the stores */
     struct page_content *pages;
-    double raw_write_gb_per_s; /* NaN: not measured */
-    double raw_read_gb_per_s;
-    uint64_t wrong_bytes;
-    uint64_t missing_pages;
     bool made_dir;
 };
 
-static double
-result_gb_per_s(const struct bench_result *result)
-{
-    return result->bytes == 0 ? (double)NAN : (double)result->bytes / result->seconds / 1e9;
-}
-
-/* How much of the raw speed a phase reached, NaN where there is nothing to compare with. */
-static double
-result_of_raw(const struct bench_command *command, const struct bench_result *result)
-{
-    if (strcmp(result->phase, "put") == 0)
-        return result_gb_per_s(result) / command->raw_write_gb_per_s;
-    if (strcmp(result->phase, "get") == 0)
-        return result_gb_per_s(result) / command->raw_read_gb_per_s;
-    return (double)NAN;
-}
-
-static void
-put_known(struct json_writer *json, const char *key, double value)
-{
-    if (!isnan(value))
-        json_put_double(json, key, value);
-}
-
-static void
-print_json(const struct bench_command *command, const struct bench_result *result)
-{
-    struct json_writer json = json_begin(stdout);
-
-    json_put_text(&json, "engine", result->engine);
-    json_put_text(&json, "phase", result->phase);
-    json_put_text(&json, "content", command->content);
-    if (result->codec != NULL)
-        json_put_text(&json, "codec", result->codec);
-    json_put_u64(&json, "page_bytes", command->settings.page_bytes);
-    json_put_u64(&json, "pages", result->pages);
-    json_put_u64(&json, "batch", command->settings.batch);
-    json_put_double(&json, "gb_per_s", result_gb_per_s(result));
-    json_put_double(&json, "us_per_page", result->seconds * 1e6 / (double)result->pages);
-    json_put_double(&json, "core_s_per_gb",
-                    result->bytes == 0 ? (double)NAN : result->core_seconds / ((double)result->bytes / 1e9));
-    json_put_double(&json, "seconds", result->seconds);
-    put_known(&json, "of_raw", result_of_raw(command, result));
-    put_known(&json, "call_us_p50", result->call_us_p50);
-    put_known(&json, "call_us_p99", result->call_us_p99);
-    put_known(&json, "us_per_chain", result->us_per_chain);
-    put_known(&json, "open_ms", result->open_ms);
-    put_known(&json, "index_bytes_per_page", result->index_bytes_per_page);
-    put_known(&json, "codec_ratio", result->codec_ratio);
-    if (result->checks_pages) {
-        json_put_u64(&json, "missing_pages", result->missing_pages);
-        json_put_u64(&json, "wrong_bytes", result->wrong_bytes);
-    }
-    json_end(&json);
-}
-
-/* A number in a column, or a dash. */
-static void
-print_cell(double value, int decimals)
-{
-    if (isnan(value))
-        (void)printf(" %9s", "-");
-    else
-        (void)printf(" %9.*f", decimals, value);
-}
-
-static void
-print_row(const struct bench_command *command, const struct bench_result *result)
-{
-    (void)printf("%-8s %-5s %-10s", result->engine, result->codec == NULL ? "-" : result->codec, result->phase);
-    print_cell(result_gb_per_s(result), 3);
-    print_cell(100.0 * result_of_raw(command, result), 1);
-    print_cell(result->seconds * 1e6 / (double)result->pages, 3);
-    print_cell(result->bytes == 0 ? (double)NAN : result->core_seconds / ((double)result->bytes / 1e9), 4);
-    if (!isnan(result->us_per_chain))
-        (void)printf("  %.1f us a chain (p99 %.1f)", result->us_per_chain, result->call_us_p99);
-    else if (!isnan(result->call_us_p50))
-        (void)printf("  a call p50 %.0f us, p99 %.0f us", result->call_us_p50, result->call_us_p99);
-    if (!isnan(result->open_ms))
-        (void)printf("  opened in %.1f ms", result->open_ms);
-    if (!isnan(result->index_bytes_per_page))
-        (void)printf(", %.2f bytes of index memory a page", result->index_bytes_per_page);
-    if (!isnan(result->codec_ratio))
-        (void)printf(", coded %.3f : 1", result->codec_ratio);
-    if (result->missing_pages + result->wrong_bytes > 0)
-        (void)printf("  %" PRIu64 " pages missing, %" PRIu64 " bytes wrong", result->missing_pages,
-                     result->wrong_bytes);
-    (void)putchar('\n');
-}
-
-static void
-take_result(void *arg, const struct bench_result *result)
-{
-    struct bench_command *command = arg;
-
-    if (strcmp(result->phase, "raw_write") == 0)
-        command->raw_write_gb_per_s = result_gb_per_s(result);
-    if (strcmp(result->phase, "raw_read") == 0)
-        command->raw_read_gb_per_s = result_gb_per_s(result);
-    command->wrong_bytes += result->wrong_bytes;
-    command->missing_pages += result->missing_pages;
-    if (command->json)
-        print_json(command, result);
-    else
-        print_row(command, result);
-    (void)fflush(stdout); /* cli_flush() at the end reports errors */
-}
-
+/* Is there room for one store more? */
 static bool
-is_dots(const char *name)
+has_room(const struct bench_command *command, uint64_t *needed, uint64_t *available)
 {
-    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
+    const struct bench_settings *settings = &command->settings;
+    struct statvfs status;
 
-/* Remove a sub-directory of the bench and the files in it. */
-static void
-remove_bench_dir(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
-
-    if (directory == NULL) {
-        if (fd >= 0)
-            (void)close(fd);
-        return;
-    }
-    while ((entry = readdir(directory)) != NULL) {
-        if (!is_dots(entry->d_name))
-            (void)unlinkat(fd, entry->d_name, 0);
-    }
-    (void)closedir(directory);
-    if (unlinkat(parent, name, AT_REMOVEDIR) != 0)
-        cli_error("bench: cannot remove %s: %s", name, strerror(errno));
-}
-
-/*
- * Remove what a bench left in the directory. The name of anything else is written to `other` ("" when there is none).
- */
-static int
-clean_dir(const char *path, bool remove, char other[256])
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-
-    *other = '\0';
-    if (directory == NULL)
-        return -errno;
-    while ((entry = readdir(directory)) != NULL) {
-        bool ours = strncmp(entry->d_name, BENCH_PREFIX, sizeof(BENCH_PREFIX) - 1) == 0;
-
-        if (ours && remove)
-            remove_bench_dir(dirfd(directory), entry->d_name);
-        else if (!ours && !is_dots(entry->d_name) && strcmp(entry->d_name, "lost+found") != 0)
-            (void)snprintf(other, 256, "%s", entry->d_name);
-    }
-    (void)closedir(directory);
-    return 0;
+    if (__builtin_mul_overflow(settings->page_bytes + settings->page_bytes / 16 + 64, settings->pages, needed))
+        *needed = UINT64_MAX;
+    if (statvfs(settings->dir, &status) != 0)
+        return true; /* puts will tell */
+    *available = status.f_bavail * status.f_frsize;
+    return *available >= *needed;
 }
 
 static int
 check_free_space(const struct bench_command *command)
 {
-    const struct bench_settings *settings = &command->settings;
-    struct statvfs status;
-    uint64_t needed;
+    uint64_t needed, available;
     char need_text[32];
     char have_text[32];
 
-    if (__builtin_mul_overflow(settings->page_bytes + settings->page_bytes / 16 + 64, settings->pages, &needed))
-        needed = UINT64_MAX;
-    if (statvfs(settings->dir, &status) != 0 || status.f_bavail * status.f_frsize >= needed)
+    if (has_room(command, &needed, &available))
         return CLI_EXIT_OK;
-    cli_error("bench: %s needs about %s and has %s free: ask for fewer --pages", settings->dir,
-              cli_size_text(needed, need_text), cli_size_text(status.f_bavail * status.f_frsize, have_text));
+    cli_error("bench: %s needs about %s and has %s free: ask for fewer --pages", command->settings.dir,
+              cli_size_text(needed, need_text), cli_size_text(available, have_text));
     return CLI_EXIT_USAGE;
 }
 
@@ -250,7 +109,7 @@ prepare_dir(struct bench_command *command)
         cli_error("bench: cannot make %s: %s", path, strerror(errno));
         return CLI_EXIT_USAGE;
     }
-    rc = clean_dir(path, false, other);
+    rc = bench_dir_clean(path, false, other);
     if (rc < 0) {
         cli_error("bench: cannot read %s: %s", path, strerror(-rc));
         return CLI_EXIT_USAGE;
@@ -259,7 +118,7 @@ prepare_dir(struct bench_command *command)
         cli_error("bench: %s is not empty (it holds '%s'): name an empty or a new directory", path, other);
         return CLI_EXIT_USAGE;
     }
-    (void)clean_dir(path, true, other); /* of an earlier bench that was kept or killed */
+    (void)bench_dir_clean(path, true, other); /* of an earlier bench that was kept or killed */
     return check_free_space(command);
 }
 
@@ -281,48 +140,89 @@ prepare_options(struct bench_command *command)
     }
     (void)varve_options_get(command->options, "capacity", value, sizeof(value));
     if (strcmp(value, "0") != 0)
-        return CLI_EXIT_OK;
+        return cli_parse_size(value, &command->capacity) ? CLI_EXIT_OK : CLI_EXIT_USAGE;
     batches = settings->pages / settings->batch + settings->pages / settings->chain + 1; /* about */
     capacity = settings->pages * (settings->page_bytes + settings->page_bytes / 4 + 256) + batches * 8192 +
                ((uint64_t)1 << 30);
+    command->capacity = capacity;
     (void)snprintf(value, sizeof(value), "%" PRIu64, capacity);
     if (varve_options_set(command->options, "capacity", value, &err) < 0)
         return cli_fail(&err, "bench");
     return CLI_EXIT_OK;
 }
 
-static int
-bench_engine(struct bench_command *command, const char *engine, const char *codec)
+/* False: no such name. */
+static bool
+find_name(const char *text, struct bench_name *name)
 {
-    const struct bench_sink sink = {take_result, command};
-    char path[PATH_BYTES], other[256];
+    *name = (struct bench_name){.label = text};
+    if (strcmp(text, "raw") == 0)
+        return true;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "uring") == 0 || strcmp(text, "threads") == 0) {
+        name->label = strcmp(text, "auto") == 0 ? NULL : text;
+        name->io_engine = text;
+        text = "varve";
+    }
+    name->ops = engine_find(text, &name->missing);
+    name->is_store = strncmp(text, "varve", 5) == 0;
+    return name->ops != NULL || name->missing != NULL;
+}
+
+/* What a peer may take on disk: some round each page up. */
+static uint64_t
+peer_capacity(const struct bench_command *command)
+{
+    uint64_t page_bytes = (command->settings.page_bytes + PEER_UNIT_BYTES - 1) / PEER_UNIT_BYTES * PEER_UNIT_BYTES;
+    uint64_t bytes = command->settings.pages * page_bytes + PEER_UNIT_BYTES;
+
+    return bytes > command->capacity ? bytes : command->capacity;
+}
+
+static int
+bench_subject(struct bench_command *command, const struct bench_name *name, const char *codec)
+{
+    const struct bench_sink sink = {bench_report_result, &command->report};
+    char path[PATH_BYTES], other[256], codec_value[16];
+    struct bench_subject subject = {.label = name->label, .ops = name->ops};
+    uint64_t needed, available;
     varve_error err = {0};
     int rc;
 
-    if (varve_options_set(command->options, "io_engine", engine, &err) < 0)
-        return cli_fail(&err, "bench");
     if (codec != NULL && varve_options_set(command->options, "codec", codec, &err) < 0)
         return cli_fail(&err, "bench");
-    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s%s%s", command->settings.dir, engine,
-                 codec == NULL ? "" : "-", codec == NULL ? "" : codec) >= (int)sizeof(path)) {
+    (void)varve_options_get(command->options, "codec", codec_value, sizeof(codec_value));
+    subject.codec = name->is_store ? codec_value : NULL;
+    if (snprintf(path, sizeof(path), "%s/" BENCH_PREFIX "%s%s%s", command->settings.dir,
+                 name->label == NULL ? "auto" : name->label, codec == NULL ? "" : "-",
+                 codec == NULL ? "" : codec) >= (int)sizeof(path)) {
         cli_error("bench: the path is too long");
         return CLI_EXIT_USAGE;
     }
-    rc = bench_store(&command->settings, path, engine, command->options, command->pages, &sink, &err);
-    if (!command->keep)
-        (void)clean_dir(command->settings.dir, true, other);
+    subject.settings = (struct engine_settings){
+        .path = path,
+        .capacity = name->is_store ? command->capacity : peer_capacity(command),
+        .page_bytes = command->settings.page_bytes,
+        .batch = command->settings.batch,
+        .options = command->options,
+        .io_engine = name->io_engine,
+        .element = command->settings.element,
+    };
+    rc = bench_engine(&command->settings, &subject, command->pages, &sink, &err);
+    /* Only where there must be room: the file system may be busy with a million deleted files for minutes, at the cost of whoever comes next. */
+    if (!command->keep && !has_room(command, &needed, &available))
+        (void)bench_dir_clean(command->settings.dir, true, other);
     return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
 }
 
-/* One engine with each codec of the list, or as the options say. */
+/* The store with each codec of the list, or as the options say; a peer once. */
 static int
-bench_codecs(struct bench_command *command, const char *engine)
+bench_codecs(struct bench_command *command, const struct bench_name *name)
 {
     char *list, *rest = NULL;
     int exit_code = CLI_EXIT_OK;
 
-    if (command->codecs == NULL)
-        return bench_engine(command, engine, NULL);
+    if (command->codecs == NULL || !name->is_store)
+        return bench_subject(command, name, NULL);
     list = strdup(command->codecs);
     if (list == NULL) {
         cli_error("bench: out of memory");
@@ -330,13 +230,24 @@ bench_codecs(struct bench_command *command, const char *engine)
     }
     for (char *codec = strtok_r(list, ",", &rest); codec != NULL && exit_code == CLI_EXIT_OK;
          codec = strtok_r(NULL, ",", &rest))
-        exit_code = bench_engine(command, engine, codec);
+        exit_code = bench_subject(command, name, codec);
     free(list);
     return exit_code;
 }
 
 static int
-bench_engines(struct bench_command *command)
+bench_name(struct bench_command *command, const struct bench_name *name)
+{
+    if (name->ops != NULL)
+        return bench_codecs(command, name);
+    if (name->missing != NULL)
+        bench_report_missing(&command->report, name->label, name->missing);
+    return CLI_EXIT_OK; /* raw has had its turn */
+}
+
+/* Call each() with the names of --engines, until it fails. NULL: see only that all are known. */
+static int
+each_engine(struct bench_command *command, int (*each)(struct bench_command *command, const struct bench_name *name))
 {
     char *list = strdup(command->engines);
     char *rest = NULL;
@@ -346,9 +257,17 @@ bench_engines(struct bench_command *command)
         cli_error("bench: out of memory");
         return CLI_EXIT_STORE;
     }
-    for (char *engine = strtok_r(list, ",", &rest); engine != NULL && exit_code == CLI_EXIT_OK;
-         engine = strtok_r(NULL, ",", &rest))
-        exit_code = bench_codecs(command, engine);
+    for (char *text = strtok_r(list, ",", &rest); text != NULL && exit_code == CLI_EXIT_OK;
+         text = strtok_r(NULL, ",", &rest)) {
+        struct bench_name name;
+
+        if (find_name(text, &name))
+            exit_code = each == NULL ? CLI_EXIT_OK : each(command, &name);
+        else {
+            cli_error("bench: --engines: there is no engine '%s': 'varve bench --help' lists them", text);
+            exit_code = CLI_EXIT_USAGE;
+        }
+    }
     free(list);
     return exit_code;
 }
@@ -356,7 +275,7 @@ bench_engines(struct bench_command *command)
 static int
 bench_raw_limit(struct bench_command *command)
 {
-    const struct bench_sink sink = {take_result, command};
+    const struct bench_sink sink = {bench_report_result, &command->report};
     char path[PATH_BYTES];
     char other[256];
     varve_error err = {0};
@@ -367,24 +286,25 @@ bench_raw_limit(struct bench_command *command)
         return CLI_EXIT_USAGE;
     }
     rc = bench_raw(&command->settings, path, command->pages, &sink, &err);
-    (void)clean_dir(command->settings.dir, true, other);
+    (void)bench_dir_clean(command->settings.dir, true, other);
     return rc < 0 ? cli_fail(&err, "bench") : CLI_EXIT_OK;
 }
 
 static int
 bench_all(struct bench_command *command)
 {
+    char other[256];
     int exit_code;
 
-    if (!command->json)
-        (void)printf("%-8s %-5s %-10s %9s %9s %9s %9s\n", "engine", "codec", "phase", "GB/s", "% of raw", "us/page",
-                     "core-s/GB");
+    bench_report_begin(&command->report);
     exit_code = command->no_raw || command->settings.page_bytes == 0 ? CLI_EXIT_OK : bench_raw_limit(command);
     if (exit_code == CLI_EXIT_OK)
-        exit_code = bench_engines(command);
-    if (exit_code == CLI_EXIT_OK && command->wrong_bytes + command->missing_pages > 0) {
-        cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->missing_pages,
-                  command->wrong_bytes);
+        exit_code = each_engine(command, bench_name);
+    if (!command->keep)
+        (void)bench_dir_clean(command->settings.dir, true, other);
+    if (exit_code == CLI_EXIT_OK && command->report.wrong_bytes + command->report.missing_pages > 0) {
+        cli_error("bench: %" PRIu64 " pages were missing and %" PRIu64 " bytes wrong", command->report.missing_pages,
+                  command->report.wrong_bytes);
         exit_code = CLI_EXIT_FOUND;
     }
     return exit_code;
@@ -396,15 +316,18 @@ run(struct bench_command *command)
     struct bench_settings *settings = &command->settings;
     int exit_code;
 
+    command->report.settings = settings;
     if (settings->chain > settings->pages)
         settings->chain = settings->pages;
     settings->verify = !command->no_verify;
-    settings->element = strcmp(command->content, "bf16") == 0 ? VARVE_ELEMENT_BF16 : VARVE_ELEMENT_BYTES;
-    if (settings->element == VARVE_ELEMENT_BYTES && strcmp(command->content, "bytes") != 0) {
-        cli_error("bench: --content is bytes or bf16, not '%s'", command->content);
+    settings->element = strcmp(command->report.content, "bf16") == 0 ? VARVE_ELEMENT_BF16 : VARVE_ELEMENT_BYTES;
+    if (settings->element == VARVE_ELEMENT_BYTES && strcmp(command->report.content, "bytes") != 0) {
+        cli_error("bench: --content is bytes or bf16, not '%s'", command->report.content);
         return CLI_EXIT_USAGE;
     }
-    exit_code = prepare_options(command);
+    exit_code = each_engine(command, NULL);
+    if (exit_code == CLI_EXIT_OK)
+        exit_code = prepare_options(command);
     if (exit_code == CLI_EXIT_OK)
         exit_code = prepare_dir(command);
     if (exit_code != CLI_EXIT_OK)
@@ -422,15 +345,32 @@ run(struct bench_command *command)
     return cli_flush(exit_code);
 }
 
+/* The text with the engines in it, to be freed; NULL: out of memory. */
+static char *
+make_description(void)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    const struct engine_ops *ops;
+
+    if (stream == NULL)
+        return NULL;
+    (void)fputs(description_begin, stream);
+    for (size_t i = 0; (ops = engine_at(i)) != NULL; i++)
+        (void)fprintf(stream, "  %-14s %s\n", ops->name, ops->description);
+    (void)fputs(description_end, stream);
+    return fclose(stream) == 0 ? text : NULL;
+}
+
 int
 cmd_bench(int argc, char **argv)
 {
+    char *description = make_description();
     struct bench_command command = {
         .settings = {.page_bytes = 65536, .pages = 16384, .batch = 128, .chain = 2000, .seed = 1},
         .engines = "auto",
-        .content = "bytes",
-        .raw_write_gb_per_s = (double)NAN,
-        .raw_read_gb_per_s = (double)NAN,
+        .report = {.content = "bytes"},
     };
     struct bench_settings *settings = &command.settings;
     const struct cli_option options[] = {
@@ -439,8 +379,8 @@ cmd_bench(int argc, char **argv)
         {"batch", CLI_U64, &settings->batch, "N", "pages a call, and raw operations in flight (128)", 1,
          VARVE_BATCH_PAGES_MAX, 'b'},
         {"chain", CLI_U64, &settings->chain, "N", "pages a chain (2000)", 1, 1000000, 0},
-        {"engines", CLI_TEXT, &command.engines, "LIST", "auto, uring, threads, with commas between (auto)", 0, 0, 0},
-        {"content", CLI_TEXT, &command.content, "TYPE",
+        {"engines", CLI_TEXT, &command.engines, "LIST", "names, with commas between: see above (auto)", 0, 0, 0},
+        {"content", CLI_TEXT, &command.report.content, "TYPE",
          "what the namespace says that the pages are: bytes (never coded) or bf16 (bytes)", 0, 0, 0},
         {"codecs", CLI_TEXT, &command.codecs, "LIST", "values of the option codec, with commas between: one run each",
          0, 0, 0},
@@ -448,12 +388,13 @@ cmd_bench(int argc, char **argv)
         {"no-raw", CLI_FLAG, &command.no_raw, NULL, "do not measure the raw disk", 0, 0, 0},
         {"no-verify", CLI_FLAG, &command.no_verify, NULL, "leave out the pass that compares every byte", 0, 0, 0},
         {"keep", CLI_FLAG, &command.keep, NULL, "leave the stores in DIR", 0, 0, 0},
-        {"json", CLI_FLAG, &command.json, NULL, "print one JSON object a phase", 0, 0, 'j'},
+        {"json", CLI_FLAG, &command.report.json, NULL, "print one JSON object a phase", 0, 0, 'j'},
         {"progress", CLI_FLAG, &settings->progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
         CLI_STORE_OPTIONS(&command.options),
     };
-    const struct cli_spec spec = {"bench", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,       1};
+    const struct cli_spec spec = {"bench",  "DIR",   description == NULL ? description_begin : description,
+                                  examples, options, sizeof(options) / sizeof(options[0]),
+                                  1,        1};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {
@@ -461,5 +402,6 @@ cmd_bench(int argc, char **argv)
         exit_code = run(&command);
     }
     varve_options_destroy(command.options);
+    free(description);
     return exit_code;
 }

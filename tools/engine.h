@@ -11,6 +11,7 @@
 #ifndef VARVE_TOOLS_ENGINE_H
 #define VARVE_TOOLS_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +23,9 @@ struct engine_settings {
     uint64_t page_bytes;          /* of most pages */
     uint64_t batch;               /* pages a call, at most */
     const varve_options *options; /* varve's own; NULL: its defaults */
-    const char *io_engine;        /* auto, uring or threads, for engines that use the library's I/O */
+    const char
+        *io_engine; /* auto, uring or threads, for engines that use the library's I/O; NULL: as options, or auto */
+    enum varve_element element; /* what the pages are said to be, for engines that code them */
 };
 
 struct engine; /* each implementation has its own */
@@ -38,13 +41,16 @@ struct engine_ops {
     int (*get)(struct engine *engine, varve_page *pages, size_t count, varve_error *err);
     /* What was put so far survives a power failure. */
     int (*sync)(struct engine *engine, varve_error *err);
+    /* Ends the engine in any case. What was put before is there after the next open. */
     int (*close)(struct engine *engine, varve_error *err);
+    /* A statistic, by the name that varve's has: false where there is none. NULL: none at all. */
+    bool (*stat)(struct engine *engine, const char *name, uint64_t *value);
 };
 
 /* NULL: no such engine, or it was left out when this program was built: then *missing says what to install (NULL: unknown name). */
 const struct engine_ops *engine_find(const char *name, const char **missing);
 
-/* All names, known and built; NULL behind the last. */
+/* The engines that were built, in the order of reports; NULL behind the last. */
 const struct engine_ops *engine_at(size_t index);
 
 #endif

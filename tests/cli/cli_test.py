@@ -408,7 +408,8 @@ class BenchTest(CommandTest):
         store = ["put", "open", "probe_cold", "probe", "probe_miss", "get", "verify"]
         self.assertEqual([row["phase"] for row in rows], ["raw_write", "raw_read"] + store + store)
         for row in rows:
-            self.assertIn(row["engine"], ("uring", "threads"))
+            self.assertIn(row["engine"], ("raw",) if row["phase"].startswith("raw") else ("uring", "threads"))
+            self.assertIn(row["io_engine"], ("uring", "threads"))
             for key in BENCH_KEYS:
                 self.assertIn(key, row)
             self.assertEqual((row["page_bytes"], row["batch"]), (65536, 128))
@@ -418,6 +419,31 @@ class BenchTest(CommandTest):
             self.assertEqual(row.get("wrong_bytes", 0), 0)
             self.assertEqual(row.get("missing_pages", 0), 0)
         self.assertFalse(os.path.exists(work), "the bench leaves nothing")
+
+    def test_peers(self):
+        work = self.path("bench")
+        peers = ["varve", "varve-threads", "file", "file-threads", "rocksdb", "lmdb", "hashlog"]
+        code, out, err = varve("bench", work, "--page-bytes", "16K", "--pages", 500, "--batch", 64, "--chain", 200,
+                               "--json", "--engines", ",".join(peers + ["raw"]))  # fmt: skip
+        self.assertEqual(code, 0, err)
+        rows = [json.loads(line) for line in out.splitlines()]
+        missing = [row["engine"] for row in rows if "missing" in row]
+        self.assertLessEqual(set(missing), {"rocksdb", "lmdb"})
+        for engine in missing:
+            self.assertRegex(err, f"{engine} was left out.* install lib{engine}-dev,")
+        rows = [row for row in rows if "missing" not in row]
+        self.assertEqual(list(dict.fromkeys(row["engine"] for row in rows)),
+                         ["raw"] + [peer for peer in peers if peer not in missing])  # fmt: skip
+        for row in rows:
+            for key in BENCH_KEYS:
+                self.assertIn(key, row)
+            self.assertEqual("codec" in row, row["engine"].startswith("varve"))
+            self.assertEqual("of_raw" in row, row["phase"] in ("put", "get"))
+            self.assertEqual((row.get("wrong_bytes", 0), row.get("missing_pages", 0)), (0, 0), row)
+            if row["engine"] == "varve-threads":
+                self.assertEqual(row["io_engine"], "threads")
+        self.assertEqual(sum(row["phase"] == "verify" for row in rows), len(peers) - len(missing))
+        self.assertFalse(os.path.exists(work), "the bench leaves nothing, sub-directories included")
 
     def test_index_only(self):
         out = self.good("bench", self.path("bench"), "--page-bytes", 0, "--pages", 20000, "--batch", 2000)
@@ -451,7 +477,8 @@ class BenchTest(CommandTest):
         self.assertEqual(sorted(os.listdir(work)), ["thesis.tex", "varve-bench-auto"])
 
     def test_bad_engine(self):
-        self.bad(2, "io_engine", "bench", self.path("bench"), "--pages", 1, "--no-raw", "--engines", "quantum")
+        self.bad(2, "'quantum'", "bench", self.path("bench"), "--pages", 1, "--no-raw", "--engines", "varve,quantum")
+        self.assertFalse(os.path.exists(self.path("bench")), "names are looked at before anything is done")
         self.bad(2, "fewer --pages", "bench", self.path("bench"), "--page-bytes", "64M", "--pages", 100000000)
 
 

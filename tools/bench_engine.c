@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The phases of a store: put, open, probe, get, verify. Page j has an id drawn from (seed, j) and the content of slot
+ * The phases of an engine: put, open, probe, get, verify. Page j has an id drawn from (seed, j) and the content of slot
  * j modulo the size of a pool that was filled before, so nothing is computed while the clock runs and every byte can
  * still be checked.
  */
-#include <dirent.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "bench.h"
+#include "bench_dir.h"
 #include "cli.h"
 #include "histogram.h"
 #include "page_buffers.h"
 #include "random.h"
-#include "store_stats.h"
 
 #define WARM_PASSES_MAX 5
 
@@ -25,12 +22,10 @@ struct run {
     const struct bench_settings *settings;
     const struct page_content *content;
     const struct bench_sink *sink;
-    const char *engine;
-    char codec[16]; /* the option's value */
-    const char *path;
-    const varve_options *options;
-    varve_store *store;
-    varve_namespace *ns;
+    const struct bench_subject *subject;
+    const struct engine_ops *ops;
+    struct engine *engine;
+    const char *io_engine;      /* NULL: its own */
     struct page_buffers pool;   /* what is put */
     struct page_buffers target; /* what is read into */
     varve_page *pages;          /* of a put: iovecs of the pool */
@@ -62,10 +57,19 @@ make_chain(struct run *run, uint64_t chain, uint64_t pages)
 static struct bench_result
 result_make(const struct run *run, const char *phase)
 {
-    struct bench_result result = bench_result_make(run->engine, phase);
+    const char *label = run->subject->label == NULL ? run->io_engine : run->subject->label;
+    struct bench_result result = bench_result_make(label, phase);
 
-    result.codec = run->codec;
+    result.io_engine = run->io_engine;
+    result.codec = run->subject->codec;
     return result;
+}
+
+/* False: the engine has no such statistic. */
+static bool
+stat_find(const struct run *run, const char *name, uint64_t *value)
+{
+    return run->ops->stat != NULL && run->ops->stat(run->engine, name, value);
 }
 
 static void
@@ -78,39 +82,25 @@ set_times(struct bench_result *result, const struct bench_clock *clock, const st
 }
 
 static int
-open_store(struct run *run)
+open_engine(struct run *run)
 {
-    varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
-    int rc;
+    uint64_t uring;
+    int rc = run->ops->open(&run->subject->settings, &run->engine, run->err);
 
-    attributes.element_type = (uint32_t)run->settings->element;
-    attributes.page_bytes_hint = run->settings->page_bytes;
-    rc = varve_open(run->path, run->options, &run->store, run->err);
-    if (rc == VARVE_OK)
-        rc = varve_namespace_open(run->store, "bench", &attributes, &run->ns, run->err);
+    if (rc < 0)
+        run->engine = NULL;
+    else if (stat_find(run, "io_engine_uring", &uring)) /* what "auto" has chosen */
+        run->io_engine = uring != 0 ? "uring" : "threads";
     return rc;
 }
 
-/* What "auto" has chosen, where the library says so. */
-static const char *
-engine_in_use(const struct run *run)
-{
-    struct store_stats stats;
-    uint64_t uring;
-
-    store_stats_read(run->store, &stats);
-    if (!store_stats_find(&stats, "io_engine_uring", &uring))
-        return run->engine;
-    return uring != 0 ? "uring" : "threads";
-}
-
 static int
-close_store(struct run *run)
+close_engine(struct run *run)
 {
-    varve_store *store = run->store;
+    struct engine *engine = run->engine;
 
-    run->store = NULL;
-    return varve_close(store, run->err);
+    run->engine = NULL;
+    return run->ops->close(engine, run->err);
 }
 
 /* Pages [first, first + count) of the bench, in one chain; run->ids holds that chain. */
@@ -124,7 +114,7 @@ put_batch(struct run *run, uint64_t first, uint64_t depth, uint64_t count)
         run->pages[i] = run->pool.pages[(first + i) % run->pool.count];
         run->pages[i].id = run->ids[depth + i];
     }
-    rc = varve_put_batch(run->store, run->ns, parent, run->pages, (size_t)count, 0, run->err);
+    rc = run->ops->put(run->engine, parent, run->pages, (size_t)count, run->err);
     for (uint64_t i = 0; rc == VARVE_OK && i < count; i++) {
         if (run->pages[i].status != VARVE_OK)
             rc = error_set(run->err, run->pages[i].status, "a page could not be put: %s",
@@ -137,12 +127,10 @@ put_batch(struct run *run, uint64_t first, uint64_t depth, uint64_t count)
 static double
 codec_ratio(const struct run *run)
 {
-    struct store_stats stats;
     uint64_t original = 0, stored = 0;
 
-    store_stats_read(run->store, &stats);
-    if (!store_stats_find(&stats, "codec_put_bytes", &original) ||
-        !store_stats_find(&stats, "codec_put_stored_bytes", &stored) || stored == 0)
+    if (!stat_find(run, "codec_put_bytes", &original) || !stat_find(run, "codec_put_stored_bytes", &stored) ||
+        stored == 0)
         return (double)NAN;
     return (double)original / (double)stored;
 }
@@ -175,7 +163,7 @@ put_phase(struct run *run)
     }
     bench_clock_start(&clock);
     if (rc == VARVE_OK)
-        rc = varve_sync(run->store, run->err);
+        rc = run->ops->sync(run->engine, run->err);
     bench_clock_stop(&clock);
     cli_progress_finish(&progress);
     if (rc < 0)
@@ -188,41 +176,20 @@ put_phase(struct run *run)
     return VARVE_OK;
 }
 
-/* Let the kernel forget what it may have cached of the files: matters where direct I/O is off. */
-static void
-drop_caches(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-
-    if (directory == NULL)
-        return;
-    while ((entry = readdir(directory)) != NULL) {
-        int fd = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-
-        if (fd >= 0) {
-            (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-            (void)close(fd);
-        }
-    }
-    (void)closedir(directory);
-}
-
 static int
 open_phase(struct run *run)
 {
     struct bench_result result = result_make(run, "open");
-    struct store_stats stats;
     struct bench_clock clock = {0};
     uint64_t memory;
     int rc;
 
-    rc = close_store(run);
+    rc = close_engine(run);
     if (rc < 0)
         return rc;
-    drop_caches(run->path);
+    bench_dir_drop_caches(run->subject->settings.path);
     bench_clock_start(&clock);
-    rc = open_store(run);
+    rc = open_engine(run);
     bench_clock_stop(&clock);
     if (rc < 0)
         return rc;
@@ -230,8 +197,7 @@ open_phase(struct run *run)
     result.seconds = (double)clock.wall_ns / 1e9;
     result.core_seconds = (double)clock.cpu_ns / 1e9;
     result.open_ms = (double)clock.wall_ns / 1e6;
-    store_stats_read(run->store, &stats);
-    if (store_stats_find(&stats, "index_memory_bytes", &memory))
+    if (stat_find(run, "index_memory_bytes", &memory))
         result.index_bytes_per_page = (double)memory / (double)run->settings->pages;
     run->sink->result(run->sink->arg, &result);
     return VARVE_OK;
@@ -258,7 +224,7 @@ probe_phase(struct run *run, const char *phase, bool miss)
             run->ids[0] = page_id(run, settings->pages + i);
         bench_clock_start(&clock);
         begin = cli_now_ns();
-        found = varve_probe(run->store, run->ns, run->ids, (size_t)pages, NULL, run->err);
+        found = run->ops->probe(run->engine, run->ids, (size_t)pages, run->err);
         histogram_add(&calls_ns, cli_now_ns() - begin);
         bench_clock_stop(&clock);
         if (found >= 0 && !miss)
@@ -279,11 +245,9 @@ probe_phase(struct run *run, const char *phase, bool miss)
 static uint64_t
 blocks_read(const struct run *run)
 {
-    struct store_stats stats;
     uint64_t blocks = 0;
 
-    store_stats_read(run->store, &stats);
-    (void)store_stats_find(&stats, "block_cache_misses", &blocks);
+    (void)stat_find(run, "block_cache_misses", &blocks);
     return blocks;
 }
 
@@ -303,7 +267,7 @@ warm_up(struct run *run)
             uint64_t pages = bench_chain_pages(run->settings, run->order[i]);
 
             make_chain(run, run->order[i], pages);
-            found = varve_probe(run->store, run->ns, run->ids, (size_t)pages, NULL, run->err);
+            found = run->ops->probe(run->engine, run->ids, (size_t)pages, run->err);
         }
         after = blocks_read(run);
         if (found < 0 || after == before)
@@ -344,7 +308,7 @@ get_chain(struct run *run, uint64_t chain, bool verify, struct bench_clock *cloc
         for (uint64_t i = 0; i < count; i++)
             run->target.pages[i].id = run->ids[depth + i];
         begin = cli_now_ns();
-        rc = varve_get_batch(run->store, run->ns, run->target.pages, (size_t)count, run->err);
+        rc = run->ops->get(run->engine, run->target.pages, (size_t)count, run->err);
         histogram_add(calls_ns, cli_now_ns() - begin);
         if (rc < 0)
             return rc;
@@ -427,30 +391,22 @@ run_phases(struct run *run)
 }
 
 int
-bench_store(const struct bench_settings *settings, const char *path, const char *engine, const varve_options *options,
-            const struct page_content *content, const struct bench_sink *sink, varve_error *err)
+bench_engine(const struct bench_settings *settings, const struct bench_subject *subject,
+             const struct page_content *content, const struct bench_sink *sink, varve_error *err)
 {
-    struct run run = {.settings = settings,
-                      .content = content,
-                      .sink = sink,
-                      .engine = engine,
-                      .path = path,
-                      .options = options,
-                      .err = err};
+    struct run run = {
+        .settings = settings, .content = content, .sink = sink, .subject = subject, .ops = subject->ops, .err = err};
     int rc;
 
-    (void)varve_options_get(options, "codec", run.codec, sizeof(run.codec));
     rc = run_init(&run);
     if (rc == VARVE_OK)
-        rc = open_store(&run);
-    if (rc == VARVE_OK) {
-        run.engine = engine_in_use(&run);
-        rc = run_phases(&run);
-    }
+        rc = open_engine(&run);
     if (rc == VARVE_OK)
-        rc = close_store(&run);
-    else
-        (void)varve_close(run.store, NULL); /* the first error wins */
+        rc = run_phases(&run);
+    if (rc == VARVE_OK)
+        rc = close_engine(&run);
+    else if (run.engine != NULL)
+        (void)run.ops->close(run.engine, NULL); /* the first error wins */
     page_buffers_deinit(&run.pool);
     page_buffers_deinit(&run.target);
     free(run.pages);
