@@ -322,6 +322,23 @@ test_run_finds_disk_full(void **state)
     assert_true(life_stat("segments_dropped") > dropped);
 }
 
+/* The index leaves room for the copies of live pages while something can be reclaimed into that: else the next victim could not be emptied. */
+static void
+test_index_leaves_room(void **state)
+{
+    uint64_t segment = life.store->segment_bytes + LOG_BLOCK_BYTES, room, dropped;
+
+    (void)state;
+    churn_fill();
+    log_close_open(life.store->log);
+    room = CAPACITY - space_used(life.store);
+    dropped = life_stat("segments_dropped");
+    assert_int_equal(space_take_for_index(life.store, room, &life.err), VARVE_OK);
+    assert_true(life_stat("segments_dropped") > dropped);
+    assert_int_equal(space_take_for_survivors(life.store, segment, &life.err), VARVE_OK);
+    space_give_back(life.store, room + segment);
+}
+
 /* Segments that cannot be made keep nobody from syncing what was put. */
 static void
 test_sync_goes_on(void **state)
@@ -423,6 +440,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_moved_while_looked_for, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_removed_while_copied, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_run_finds_disk_full, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_index_leaves_room, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_sync_goes_on, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_opened_with_less_room, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_ceiling_comes_down, churn_setup, churn_teardown),

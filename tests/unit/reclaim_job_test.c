@@ -73,6 +73,29 @@ put_branch(uint32_t chain, uint32_t from, uint32_t depth)
     assert_int_equal(pages[CHAIN_PAGES - 1].status, VARVE_OK);
 }
 
+/* The depth at which the way from a page to the root ends. */
+static uint32_t
+way_ends(uint32_t chain, uint32_t page)
+{
+    struct index_view *view = index_view_acquire(life.store->index);
+    varve_id id = life_page_id(chain, page);
+    struct index_cursor cursor;
+    struct location location;
+    struct entry entry;
+    struct key key;
+
+    index_cursor_init(&cursor, view);
+    assert_true(index_cursor_find(&cursor, atomic_load(&life.ns->ns_id), &id, &location));
+    index_cursor_deinit(&cursor);
+    entry.key = location.key;
+    do {
+        location.key = entry.key;
+        key = entry.key;
+    } while (recency_step_up(view, &key) && index_find_key(view, &key, &entry));
+    index_view_release(view);
+    return location.key.depth;
+}
+
 /* The way to the root goes through the branches that the used one came from, however often it was copied. */
 static void
 test_ancestors_on_other_branches_stay(void **state)
@@ -87,6 +110,7 @@ test_ancestors_on_other_branches_stay(void **state)
     assert_true(life_stat("survivor_pages") > 2 * CHAIN_PAGES); /* more than once */
     assert_int_equal(churn_probe(HOT + 1, 0, CHAIN_PAGES), CHAIN_PAGES);
     assert_int_equal(churn_probe(HOT, 0, CHAIN_PAGES), CHAIN_PAGES / 2);
+    assert_int_equal(way_ends(HOT + 1, CHAIN_PAGES - 1), 0);
 }
 
 /* A page that is dead, in a segment that still stands, is served, and lives again. */
