@@ -24,8 +24,9 @@ int
 store_writable(varve_store *store, varve_error *err)
 {
     if (atomic_load_explicit(&store->read_only, memory_order_acquire))
-        return error_set(err, VARVE_E_READONLY,
-                         "an earlier sync failed, so the store takes no writes: check the disk, then reopen it");
+        return error_set(
+            err, VARVE_E_READONLY,
+            "an earlier sync or unlink failed, so the store takes no writes: check the disk, then reopen it");
     return VARVE_OK;
 }
 

@@ -105,7 +105,7 @@ struct varve_store {
     _Atomic uint64_t segment_bytes;
     _Atomic uint64_t page_bytes_max; /* what fits in a segment of its own, under this capacity */
     uint8_t align_shift;
-    atomic_bool read_only; /* a sync or a manifest write failed */
+    atomic_bool read_only; /* a sync or a manifest write failed, or files cannot be removed */
 
     struct recency recency;
     _Atomic uint32_t expiring; /* namespaces with a time to live */
@@ -154,7 +154,7 @@ int store_apply_options(varve_store *store, varve_error *err);
 
 /* store.c: what write paths ask first. */
 int store_writable(varve_store *store, varve_error *err);
-/* No more writes: durability can not be promised any longer. */
+/* No more writes: durability can not be promised any longer, or no room can be made. */
 void store_fail(varve_store *store);
 int store_commit(varve_store *store, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
 
@@ -210,7 +210,7 @@ uint64_t space_used(varve_store *store);
 uint64_t space_taken(varve_store *store);
 /*
  * After log_drop_begin(): tell the manifest, unlink the file, and expect its space. Without a sync: should the power fail in between, the manifest names a
- * segment that is missing, which recovery takes for dropped.
+ * segment that is missing, which recovery takes for dropped. VARVE_E_NOMEM: it is as before, and can be dropped another time.
  */
 int space_drop(varve_store *store, struct segment *segment, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */
