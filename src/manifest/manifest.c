@@ -396,6 +396,37 @@ sync_locked(struct manifest *manifest, varve_error *err)
     return VARVE_OK;
 }
 
+/* Begin a new one. Where the state itself has grown it will be a while until the next. */
+static int
+rotate(struct manifest *manifest, varve_error *err)
+{
+    int rc = write_snapshot(manifest, err);
+
+    if (manifest->size > manifest->rotate_bytes / 2)
+        manifest->rotate_bytes = manifest->size * 2;
+    return rc;
+}
+
+int
+manifest_resize(struct manifest *manifest, uint64_t rotate_bytes, varve_error *err)
+{
+    uint64_t before;
+    int rc = VARVE_OK;
+
+    mutex_lock(&manifest->lock);
+    before = manifest->rotate_bytes;
+    if (manifest->failed)
+        rc = error_set(err, VARVE_E_READONLY, "an earlier write of the manifest failed: reopen the store");
+    else
+        manifest->rotate_bytes = rotate_bytes;
+    if (rc == VARVE_OK && rotate_bytes < before)
+        rc = rotate(manifest, err);
+    if (rc != VARVE_OK)
+        manifest->rotate_bytes = before;
+    mutex_unlock(&manifest->lock);
+    return rc;
+}
+
 int
 manifest_commit(struct manifest *manifest, const struct manifest_item *items, size_t count, bool sync, varve_error *err)
 {
@@ -409,11 +440,8 @@ manifest_commit(struct manifest *manifest, const struct manifest_item *items, si
     if (rc == VARVE_OK && sync)
         rc = sync_locked(manifest, err);
     /* A manifest that cannot be replaced now can still take edits, unless write_snapshot() says otherwise. */
-    if (rc == VARVE_OK && manifest->size > manifest->rotate_bytes) {
-        (void)write_snapshot(manifest, NULL);
-        if (manifest->size > manifest->rotate_bytes / 2)
-            manifest->rotate_bytes = manifest->size * 2; /* the state itself has grown */
-    }
+    if (rc == VARVE_OK && manifest->size > manifest->rotate_bytes)
+        (void)rotate(manifest, NULL);
     mutex_unlock(&manifest->lock);
     return rc;
 }

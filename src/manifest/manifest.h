@@ -41,6 +41,12 @@ void manifest_destroy(struct manifest *manifest);
 int manifest_commit(struct manifest *manifest, const struct manifest_item *items, size_t count, bool sync,
                     varve_error *err);
 
+/*
+ * The size at which the next one is begun is another from now on. A smaller one is begun at once, so that the room of the old one comes back. On failure it is as
+ * before.
+ */
+int manifest_resize(struct manifest *manifest, uint64_t rotate_bytes, varve_error *err);
+
 /* Make all edits durable. */
 int manifest_sync(struct manifest *manifest, varve_error *err);
 

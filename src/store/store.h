@@ -117,6 +117,7 @@ struct varve_store {
         copies_unsynced; /* copies of live pages were made since the log was synced for their sake. Like the job: reclaim_lock */
     struct mutex moves_lock; /* where a page lies: removals, and copying live pages; held across their I/O */
 
+    uint64_t manifest_share; /* of the capacity, counted for manifests; under slice_lock once the store is open */
     struct mutex
         slice_lock; /* one slice of background work; held across its I/O, waited for by nothing that serves pages */
     struct mutex write_lock; /* inserts and rotations; branches */
@@ -151,6 +152,11 @@ void store_abandon(varve_store *store);
 
 /* Live options were changed, with background.lock held: what follows from them. */
 int store_apply_options(varve_store *store, varve_error *err);
+
+/* Make the room of the manifest follow the capacity; slice_lock held. VARVE_MISS: it does. */
+int store_fit_manifest(varve_store *store, varve_error *err);
+/* The capacity was changed: the same, now. What fails is tried again by the next slice of background work. */
+void store_capacity_changed(varve_store *store);
 
 /* store.c: what write paths ask first. */
 int store_writable(varve_store *store, varve_error *err);
