@@ -239,7 +239,7 @@ touches_begin(struct touches *touches, varve_store *store, struct index_view *vi
     touches->count = count;
     touches->expires = expires;
     touches->base = touches->demotion = 0;
-    touches->unless_recent = touches->skipped = touches->has_first = false;
+    touches->unless_recent = touches->made_known = touches->skipped = touches->has_first = false;
     touches->first_index = touches->last_index = 0;
     touches->run_count = 0;
 }
@@ -316,6 +316,7 @@ make_known(struct touches *touches, const struct location *location)
     varve_store *store = touches->store;
     struct heat_segment *segment;
 
+    touches->made_known = true;
     mutex_lock(&store->recency.lock);
     segment = log_heat(store->log, location->segment);
     if (segment != NULL)
@@ -404,7 +405,7 @@ settle(struct touches *touches)
     if (touches->base != 0 || touches->skipped)
         return;
     /* The last page: those above it are at least as young, but of a chain whose head everybody uses the end may be old. */
-    if (touches->unless_recent && touches->has_first &&
+    if (touches->unless_recent && touches->has_first && !touches->made_known &&
         is_recent(touches->store, touches->last.key.ns_id,
                   recency_value(touches->store, touches->view, &touches->last.key))) {
         touches->skipped = true;

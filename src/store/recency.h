@@ -56,6 +56,7 @@ struct touches {
     uint64_t demotion;   /* and this less, one that the call stores */
     bool unless_recent;  /* do nothing when the chain was stamped lately */
     bool expires;        /* pages have a time to live: ancestors that are dead stay so */
+    bool made_known;     /* some of its pages, which are dead until they are stamped */
     bool skipped;        /* so it was */
     bool has_first;      /* first, first_index: the page nearest to the root */
     int64_t first_index; /* -1: the parent of the call's first page */

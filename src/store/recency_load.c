@@ -10,8 +10,11 @@
 
 #define DEPTHS_MAX UINT64_C(16384) /* that are told apart below a root of unknown age */
 #define AGES_MAX   UINT64_C(30000) /* of roots */
-#define BYTES_PER_VALUE                                                                                                \
-    4096 /* of both there are fewer in small stores: what was used within a part of them counts as just used */
+/*
+ * Of both there are fewer in small stores, since what was used within a part of them counts as just used; but no fewer than a chain can have pages with bytes: else its
+ * end would be older than anything, and dead.
+ */
+#define BYTES_PER_VALUE 512
 
 /* How far the walk over the index is. */
 struct loading {
