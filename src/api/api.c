@@ -98,6 +98,8 @@ varve_option_set(varve_store *store, const char *name, const char *value, varve_
     if (rc == VARVE_OK)
         rc = store_apply_options(store, err);
     mutex_unlock(&store->background.lock);
+    if (rc == VARVE_OK && strcmp(name, "capacity") == 0)
+        store_capacity_changed(store);
     if (rc == VARVE_OK)
         store_wake_background(store);
     return rc;

@@ -249,10 +249,19 @@ io_queue_release(struct io_queue_pool *pool, struct env_queue *queue)
 }
 
 static int
-transfer(struct io_queue_pool *pool, enum env_op op, struct env_file *file, void *buf, size_t size, uint64_t offset)
+transfer_on(struct env_queue *queue, enum env_op op, struct env_file *file, void *buf, size_t size, uint64_t offset)
 {
     struct iovec iov = {.iov_base = buf, .iov_len = size};
     struct io io = {.op = op, .file = file, .iov = &iov, .iov_count = 1, .offset = offset};
+
+    io_submit(queue, &io);
+    io_drain(queue);
+    return io.result;
+}
+
+static int
+transfer(struct io_queue_pool *pool, enum env_op op, struct env_file *file, void *buf, size_t size, uint64_t offset)
+{
     struct env_queue *queue;
     int rc;
 
@@ -261,10 +270,15 @@ transfer(struct io_queue_pool *pool, enum env_op op, struct env_file *file, void
     rc = io_queue_acquire(pool, &queue);
     if (rc < 0)
         return rc;
-    io_submit(queue, &io);
-    io_drain(queue);
+    rc = transfer_on(queue, op, file, buf, size, offset);
     io_queue_release(pool, queue);
-    return io.result;
+    return rc;
+}
+
+int
+io_queue_write(struct env_queue *queue, struct env_file *file, const void *buf, size_t size, uint64_t offset)
+{
+    return transfer_on(queue, ENV_OP_WRITE, file, (void *)(uintptr_t)buf, size, offset);
 }
 
 int

@@ -37,6 +37,9 @@ void io_submit(struct env_queue *queue, struct io *io);
 /* Wait until nothing is in flight on the queue, what done() submits included. */
 void io_drain(struct env_queue *queue);
 
+/* One write of one buffer, start to end. 0 or -errno. */
+int io_queue_write(struct env_queue *queue, struct env_file *file, const void *buf, size_t size, uint64_t offset);
+
 /* Queues kept for reuse: opening one costs a system call or three. Thread-safe. */
 struct io_queue_pool;
 

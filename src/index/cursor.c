@@ -241,8 +241,12 @@ find_in_run(struct index_cursor *cursor, const struct run *run, uint32_t ns_id, 
         bool seen = false;
 
         cursor->locator_hits++;
-        if (match.block >= run->meta.blocks || block_cache_pin(cache, run, match.block, &block) < 0)
+        if (match.block >= run->meta.blocks)
             continue;
+        if (block_cache_pin(cache, run, match.block, &block) < 0) {
+            cursor->unread = true;
+            continue;
+        }
         prefetch_block(block, match.first);
         if (find_in_block(cursor, block, &match, ns_id, id, out, &seen))
             return true;
@@ -260,6 +264,7 @@ index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *i
     uint64_t hash;
 
     cursor->lookups++;
+    cursor->unread = false;
     if (find_next(cursor, ns_id, id->bytes, out))
         return true;
     hash = hash_id(ns_id, id->bytes);

@@ -137,6 +137,7 @@ struct index_cursor {
     enum segment_state state;
     bool has_state;
     bool has_entry;
+    bool unread; /* of the last lookup: a block that may hold the page could not be read */
     uint64_t lookups, locator_hits, locator_false_hits; /* added to the index's statistics by deinit */
 };
 
@@ -144,8 +145,8 @@ void index_cursor_init(struct index_cursor *cursor, struct index_view *view);
 void index_cursor_deinit(struct index_cursor *cursor);
 
 /*
- * Find a live page. true: *out is filled. Blocks that fail their checksum, or cannot be read, count as not holding the page. May
- * read index blocks from the device.
+ * Find a live page. true: *out is filled. Blocks that fail their checksum, or cannot be read, count as not holding the page; cursor->unread says
+ * so. May read index blocks from the device.
  */
 bool index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, struct location *out);
 

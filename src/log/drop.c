@@ -47,10 +47,31 @@ any_segment(struct log *log, const struct segment *segment)
     return true;
 }
 
+void
+log_note_death(struct log *log)
+{
+    mutex_lock(&log->lock);
+    log->death_possible = true;
+    mutex_unlock(&log->lock);
+}
+
+/* All segments are looked at only after something happened that may have made one dead: the background asks with every slice. */
 struct segment *
 log_find_dead(struct log *log)
 {
-    return find_sealed(log, segment_dead);
+    struct segment *dead;
+    bool possible;
+
+    mutex_lock(&log->lock);
+    possible = log->death_possible;
+    log->death_possible = false; /* before they are looked at: what dies meanwhile sets it again */
+    mutex_unlock(&log->lock);
+    if (!possible)
+        return NULL;
+    dead = find_sealed(log, segment_dead);
+    if (dead != NULL)
+        log_note_death(log); /* there may be more */
+    return dead;
 }
 
 struct segment *
@@ -119,25 +140,36 @@ log_drop_spare(struct log *log)
     return spare;
 }
 
-bool
+void
+log_drop_cancel(struct log *log, struct segment *segment)
+{
+    mutex_lock(&log->lock);
+    assert(segment->phase == SEGMENT_DROPPING);
+    segment->phase = SEGMENT_SEALED;
+    log->death_possible = true;
+    mutex_unlock(&log->lock);
+    log_release(log, segment);
+}
+
+int
 log_drop_finish(struct log *log, struct segment *segment, bool committed)
 {
     char name[FORMAT_NAME_MAX];
-    bool unlinked;
-    int rc;
+    int rc = -ECANCELED;
 
     assert(segment->phase == SEGMENT_DROPPING);
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
     /* A file that is there and cannot be unlinked keeps its space; the next open tries again. */
     if (committed) {
         rc = log->env->ops->unlink(log->env, name);
-        segment->unlinked = rc == 0 || rc == -ENOENT;
+        if (rc == -ENOENT)
+            rc = 0;
+        segment->unlinked = rc == 0;
     }
-    unlinked = segment->unlinked;
     mutex_lock(&log->lock);
     log_take_out(log, segment);
     segment->refs--; /* the table's; the caller's goes below */
     mutex_unlock(&log->lock);
     log_release(log, segment);
-    return unlinked;
+    return rc;
 }

@@ -79,6 +79,10 @@ scan_read(struct extent_scan *scan, size_t least, size_t *available, int *rc)
         if (bytes < least)
             return NULL;
         *rc = io_read(scan->pool, scan->file, scan->window, (size_t)bytes, offset);
+        if (*rc == -EIO && bytes > least) { /* what cannot be read may be payload */
+            bytes = least;
+            *rc = io_read(scan->pool, scan->file, scan->window, (size_t)bytes, offset);
+        }
         if (*rc < 0)
             return NULL;
         scan->window_bytes = bytes;

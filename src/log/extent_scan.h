@@ -3,7 +3,7 @@
  * extent_scan.h - the valid extents of a segment's file, one after the other, by their headers alone; payload is not read.
  *
  * Writes complete in any order, so a place without a valid header (an extent that was in flight, a page's bytes, zeros) does not end
- * the scan: it goes on at the next LOG_BLOCK_BYTES until a header is valid again. Salt and offset make it impossible to take
+ * the scan: it goes on at the next LOG_BLOCK_BYTES until a header is valid again. Nor does payload that the device does not give. Salt and offset make it impossible to take
  * payload, or a header of an earlier file, for a header of this place.
  *
  * Threads: one at a time; several scans may read the same file.

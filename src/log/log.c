@@ -25,6 +25,7 @@ log_create(struct env *env, struct io_queue_pool *pool, const struct log_hooks *
     log->pool = pool;
     log->hooks = *hooks;
     log->settings = *settings;
+    log->death_possible = true;
     atomic_init(&log->segment_bytes, settings->segment_bytes);
     mutex_init(&log->sync_lock);
     mutex_init(&log->lock);

@@ -55,6 +55,7 @@ struct log_hooks {
 struct log_settings {
     uint64_t segment_bytes;
     uint32_t open_files;
+    uint32_t unsealed_max; /* segments, up to LOG_UNSEALED_MAX: those are not reclaimed */
     uint8_t align_shift;
 };
 
@@ -205,15 +206,19 @@ bool log_drop_begin(struct log *log, struct segment *segment);
 /* Bytes that come back, through hooks->segment_gone, once a dropped segment has no readers left. */
 uint64_t log_segment_space(const struct segment *segment);
 /*
- * The drop is durable (or, committed false, failed: the file stays for the next open): unlink, forget, unreference. False: the
+ * The drop is durable (or, committed false, failed: the file stays for the next open): unlink, forget, unreference. 0, or -errno: the
  * space does not come back.
  */
-bool log_drop_finish(struct log *log, struct segment *segment, bool committed);
+int log_drop_finish(struct log *log, struct segment *segment, bool committed);
+/* Or nothing came of it: the segment is sealed as before. What a merge has left out of the index meanwhile stays a miss. */
+void log_drop_cancel(struct log *log, struct segment *segment);
 
 bool log_is_sealed(struct log *log, const struct segment *segment);
 /* A sealed segment that holds nothing of a live namespace, referenced, or NULL. */
 struct segment *log_find_dead(struct log *log);
 bool log_has_dead_segment(struct log *log);
+/* A namespace was cleared: there may be dead segments. */
+void log_note_death(struct log *log);
 /* The sealed segment that was made first, referenced, or NULL. */
 struct segment *log_find_oldest(struct log *log);
 /* Bytes reserved for extents of a stream, ever. */

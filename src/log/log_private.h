@@ -35,6 +35,7 @@ struct log {
     struct segment **table;            /* hash of number -> chain */
     size_t table_size;                 /* power of two */
     size_t segment_count;
+    bool death_possible; /* a segment was sealed, or a namespace cleared, since no dead one was found */
     struct segment *lru_first, *lru_last; /* open files without users; the last was used longest ago */
     uint32_t open_file_count;
 };

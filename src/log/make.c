@@ -140,8 +140,10 @@ log_make_segment(struct log *log, enum log_stream stream, uint64_t least, struct
 bool
 log_may_make(const struct log *log, enum log_stream stream)
 {
-    uint32_t count = log->unsealed_count, most = stream == LOG_NEW ? LOG_UNSEALED_NEW_MAX : LOG_UNSEALED_MAX;
+    uint32_t count = log->unsealed_count, most = log->settings.unsealed_max;
 
+    if (stream == LOG_NEW) /* the rest is for survivors */
+        most -= LOG_UNSEALED_MAX - LOG_UNSEALED_NEW_MAX;
     for (int other = 0; other < LOG_STREAMS; other++)
         count += log->heads[other].creating;
     return count < most;

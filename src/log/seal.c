@@ -140,6 +140,7 @@ log_seal_recovered(struct log *log, uint64_t number, varve_error *err)
     if (segment == NULL)
         return VARVE_OK;
     rc = commit_seal(log, segment, segment->bytes, true, err);
+    log_note_death(log);
     log_release(log, segment);
     return rc;
 }
@@ -189,6 +190,7 @@ seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
         surplus = segment->bytes - bytes;
         segment->bytes = bytes;
         segment->phase = SEGMENT_SEALED;
+        log->death_possible = true;
         segment->synced = segment->append;
         segment->dirty = false;
         for (uint32_t i = 0; i < log->unsealed_count; i++) {

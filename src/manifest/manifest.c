@@ -189,8 +189,9 @@ write_new_file(struct manifest *manifest, const struct new_file *new_file, struc
     return VARVE_OK;
 }
 
+/* Make CURRENT name the file. *either: it is not known whether it does. */
 static int
-install_current(struct manifest *manifest, const char *name, varve_error *err)
+install_current(struct manifest *manifest, const char *name, bool *either, varve_error *err)
 {
     struct env *env = manifest->env;
     uint8_t text[FORMAT_NAME_MAX + 1];
@@ -202,9 +203,11 @@ install_current(struct manifest *manifest, const char *name, varve_error *err)
     memcpy(text, name, length + 1);
     text[length] = '\n';
     rc = write_new_file(manifest, &current, &file, err);
+    *either = rc != VARVE_OK && rc != VARVE_E_NOMEM; /* a disk that fails now is not asked for more */
     if (rc != VARVE_OK)
         return rc;
     env->ops->close(file);
+    *either = true;
     rc = env->ops->sync_dir(env); /* the manifest's own entry, before anything names it */
     if (rc == 0)
         rc = env->ops->rename(env, FORMAT_CURRENT_TMP_NAME, FORMAT_CURRENT_NAME);
@@ -225,6 +228,7 @@ write_snapshot(struct manifest *manifest, varve_error *err)
     struct env_file *file;
     uint32_t items = 0;
     uint8_t *buf;
+    bool either;
     int rc;
 
     header.number = manifest->state.next_number++;
@@ -243,11 +247,13 @@ write_snapshot(struct manifest *manifest, varve_error *err)
     if (rc != VARVE_OK)
         return rc;
     (void)atomic_fetch_add_explicit(manifest->bytes_written, prefix + items, memory_order_relaxed);
-    rc = install_current(manifest, name, err);
+    rc = install_current(manifest, name, &either, err);
     if (rc != VARVE_OK) {
-        /* CURRENT may name either file, so neither may get edits that the other lacks. */
-        manifest->failed = true;
         env->ops->close(file);
+        /* Where CURRENT may name either file neither may get edits that the other lacks. */
+        manifest->failed = either;
+        if (!either)
+            (void)env->ops->unlink(env, name);
         return rc;
     }
     if (manifest->file != NULL) {
@@ -305,48 +311,71 @@ manifest_destroy(struct manifest *manifest)
     env_free(env, manifest);
 }
 
-static int
-write_record(struct manifest *manifest, const struct manifest_item *items, size_t count, varve_error *err)
+/* The items as the next record. NULL: out of memory. *size: of all of it. */
+static uint8_t *
+make_record(struct manifest *manifest, const struct manifest_item *items, size_t count, uint32_t *size)
 {
-    struct env *env = manifest->env;
     size_t bound = MANIFEST_FRAME_BYTES;
     uint8_t *record, *p;
-    uint32_t size;
-    int rc = VARVE_OK;
 
     for (size_t i = 0; i < count; i++)
         bound += manifest_item_bound(&items[i]);
-    record = env->ops->alloc(env, bound, 16);
+    record = manifest->env->ops->alloc(manifest->env, bound, 16);
     if (record == NULL)
-        return error_set(err, VARVE_E_NOMEM, "out of memory writing the manifest");
+        return NULL;
     p = record + MANIFEST_FRAME_BYTES;
     for (size_t i = 0; i < count; i++)
         p = manifest_item_encode(&items[i], p);
-    size = (uint32_t)(p - record) - MANIFEST_FRAME_BYTES;
-    manifest_record_seal(record, size, manifest->header.salt, manifest->sequence);
-    size += MANIFEST_FRAME_BYTES;
+    *size = (uint32_t)(p - record);
+    manifest_record_seal(record, *size - MANIFEST_FRAME_BYTES, manifest->header.salt, manifest->sequence);
+    return record;
+}
 
-    /* From here on a failure leaves file and state apart, which is final. */
-    for (size_t i = 0; i < count && rc == VARVE_OK; i++)
-        rc = manifest_state_apply(&manifest->state, &items[i]);
-    if (rc != VARVE_OK) {
-        assert(rc == VARVE_E_NOMEM);
-        rc = error_set(err, rc, "out of memory applying a manifest edit: reopen the store");
-    } else {
-        rc = io_write(manifest->pool, manifest->file, record, size, manifest->size);
-        if (rc < 0)
-            rc = error_os(err, rc, "append to the manifest");
-    }
-    env_free(env, record);
-    if (rc != VARVE_OK) {
+/* Write a record and apply its items. All memory is there: what fails now leaves file and state apart, which is final. */
+static int
+append(struct manifest *manifest, struct env_queue *queue, const uint8_t *record, uint32_t size, varve_error *err)
+{
+    int rc = io_queue_write(queue, manifest->file, record, size, manifest->size);
+
+    if (rc < 0) {
         manifest->failed = true;
-        return rc;
+        rc = error_os(err, rc, "append to the manifest");
+        return rc == VARVE_E_NOMEM ? error_set(err, VARVE_E_IO, "append to the manifest: the device is out of memory")
+                                   : rc;
     }
     manifest->sequence++;
     manifest->size += size;
     manifest->unsynced = true;
     (void)atomic_fetch_add_explicit(manifest->bytes_written, size, memory_order_relaxed);
     return VARVE_OK;
+}
+
+static int
+write_record(struct manifest *manifest, const struct manifest_item *items, size_t count, varve_error *err)
+{
+    struct env_queue *queue = NULL;
+    uint32_t size = 0;
+    uint8_t *record = make_record(manifest, items, count, &size);
+    int rc = record == NULL ? VARVE_E_NOMEM : manifest_state_reserve(&manifest->state, items, count);
+
+    if (rc != VARVE_OK)
+        (void)error_set(err, rc, "out of memory writing the manifest");
+    else if (io_queue_acquire(manifest->pool, &queue) < 0)
+        rc = error_set(err, VARVE_E_NOMEM, "no I/O queue to write the manifest with");
+    if (rc != VARVE_OK) {
+        env_free(manifest->env, record);
+        return rc;
+    }
+    rc = append(manifest, queue, record, size, err);
+    io_queue_release(manifest->pool, queue);
+    env_free(manifest->env, record);
+    for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
+        int applied = manifest_state_apply(&manifest->state, &items[i]);
+
+        assert(applied == VARVE_OK); /* it fits, and there is room for it */
+        (void)applied;
+    }
+    return rc;
 }
 
 static int
@@ -367,6 +396,37 @@ sync_locked(struct manifest *manifest, varve_error *err)
     return VARVE_OK;
 }
 
+/* Begin a new one. Where the state itself has grown it will be a while until the next. */
+static int
+rotate(struct manifest *manifest, varve_error *err)
+{
+    int rc = write_snapshot(manifest, err);
+
+    if (manifest->size > manifest->rotate_bytes / 2)
+        manifest->rotate_bytes = manifest->size * 2;
+    return rc;
+}
+
+int
+manifest_resize(struct manifest *manifest, uint64_t rotate_bytes, varve_error *err)
+{
+    uint64_t before;
+    int rc = VARVE_OK;
+
+    mutex_lock(&manifest->lock);
+    before = manifest->rotate_bytes;
+    if (manifest->failed)
+        rc = error_set(err, VARVE_E_READONLY, "an earlier write of the manifest failed: reopen the store");
+    else
+        manifest->rotate_bytes = rotate_bytes;
+    if (rc == VARVE_OK && rotate_bytes < before)
+        rc = rotate(manifest, err);
+    if (rc != VARVE_OK)
+        manifest->rotate_bytes = before;
+    mutex_unlock(&manifest->lock);
+    return rc;
+}
+
 int
 manifest_commit(struct manifest *manifest, const struct manifest_item *items, size_t count, bool sync, varve_error *err)
 {
@@ -380,11 +440,8 @@ manifest_commit(struct manifest *manifest, const struct manifest_item *items, si
     if (rc == VARVE_OK && sync)
         rc = sync_locked(manifest, err);
     /* A manifest that cannot be replaced now can still take edits, unless write_snapshot() says otherwise. */
-    if (rc == VARVE_OK && manifest->size > manifest->rotate_bytes) {
-        (void)write_snapshot(manifest, NULL);
-        if (manifest->size > manifest->rotate_bytes / 2)
-            manifest->rotate_bytes = manifest->size * 2; /* the state itself has grown */
-    }
+    if (rc == VARVE_OK && manifest->size > manifest->rotate_bytes)
+        (void)rotate(manifest, NULL);
     mutex_unlock(&manifest->lock);
     return rc;
 }

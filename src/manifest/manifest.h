@@ -35,11 +35,17 @@ int manifest_create(struct env *env, struct io_queue_pool *pool, struct manifest
 void manifest_destroy(struct manifest *manifest);
 
 /*
- * Append one edit. With sync it is durable on return, and so are all before. A failure is final: VARVE_E_READONLY from then on, since the end of
- * the file is unknown.
+ * Append one edit. With sync it is durable on return, and so are all before. VARVE_E_NOMEM: nothing was written, and it may be tried again. Any other failure is
+ * final: VARVE_E_READONLY from then on, since the end of the file is unknown.
  */
 int manifest_commit(struct manifest *manifest, const struct manifest_item *items, size_t count, bool sync,
                     varve_error *err);
+
+/*
+ * The size at which the next one is begun is another from now on. A smaller one is begun at once, so that the room of the old one comes back. On failure it is as
+ * before.
+ */
+int manifest_resize(struct manifest *manifest, uint64_t rotate_bytes, varve_error *err);
 
 /* Make all edits durable. */
 int manifest_sync(struct manifest *manifest, varve_error *err);

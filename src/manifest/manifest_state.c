@@ -29,30 +29,43 @@ manifest_state_deinit(struct manifest_state *state)
     env_free(state->env, state->namespaces);
     env_free(state->env, state->segments);
     env_free(state->env, state->runs);
+    env_free(state->env, state->spare_name);
     *state = (struct manifest_state){.env = state->env};
 }
 
-/* Room for one more element at the end of a growing array; NULL when out of memory. The array pointer is updated. */
+/* Room for `more` elements at the end of a growing array. VARVE_OK or VARVE_E_NOMEM. The array pointer is updated. */
+static int
+array_reserve(struct env *env, void *array_pointer, size_t count, size_t *capacity, size_t more, size_t element)
+{
+    size_t grown = *capacity == 0 ? 8 : *capacity * 2;
+    void *old, *bigger;
+
+    if (*capacity - count >= more)
+        return VARVE_OK;
+    if (grown < count + more)
+        grown = count + more;
+    bigger = env->ops->alloc(env, grown * element, 16);
+    if (bigger == NULL)
+        return VARVE_E_NOMEM;
+    memcpy(&old, array_pointer, sizeof(old));
+    if (count > 0)
+        memcpy(bigger, old, count * element);
+    env_free(env, old);
+    memcpy(array_pointer, &bigger, sizeof(bigger));
+    *capacity = grown;
+    return VARVE_OK;
+}
+
+/* One more element, all zero; NULL when out of memory. */
 static void *
 array_append(struct env *env, void *array_pointer, size_t *count, size_t *capacity, size_t element)
 {
-    void *old, *slot;
+    void *array, *slot;
 
-    memcpy(&old, array_pointer, sizeof(old));
-    if (*count == *capacity) {
-        size_t grown = *capacity == 0 ? 8 : *capacity * 2;
-        void *bigger = env->ops->alloc(env, grown * element, 16);
-
-        if (bigger == NULL)
-            return NULL;
-        if (*count > 0)
-            memcpy(bigger, old, *count * element);
-        env_free(env, old);
-        memcpy(array_pointer, &bigger, sizeof(bigger));
-        old = bigger;
-        *capacity = grown;
-    }
-    slot = (uint8_t *)old + *count * element;
+    if (array_reserve(env, array_pointer, *count, capacity, 1, element) != VARVE_OK)
+        return NULL;
+    memcpy(&array, array_pointer, sizeof(array));
+    slot = (uint8_t *)array + *count * element;
     memset(slot, 0, element);
     (*count)++;
     return slot;
@@ -83,6 +96,16 @@ manifest_state_segment(const struct manifest_state *state, uint64_t number)
     return i < state->segment_count && state->segments[i].number == number ? &state->segments[i] : NULL;
 }
 
+/* Memory for a name, the spare one first. */
+static char *
+take_name(struct manifest_state *state)
+{
+    char *name = state->spare_name;
+
+    state->spare_name = NULL;
+    return name != NULL ? name : state->env->ops->alloc(state->env, VARVE_NAMESPACE_NAME_MAX + 1, 1);
+}
+
 static int
 apply_namespace(struct manifest_state *state, const struct manifest_item *item)
 {
@@ -99,7 +122,7 @@ apply_namespace(struct manifest_state *state, const struct manifest_item *item)
             return VARVE_E_CORRUPT; /* the pages of one would pass for pages of the other */
     }
     if (ns == NULL) {
-        char *name = state->env->ops->alloc(state->env, (size_t)item->u.ns.name_size + 1, 1);
+        char *name = take_name(state);
 
         if (name == NULL)
             return VARVE_E_NOMEM;
@@ -252,6 +275,52 @@ manifest_state_apply(struct manifest_state *state, const struct manifest_item *i
         return apply_run_remove(state, item->u.run.number);
     }
     return VARVE_E_CORRUPT;
+}
+
+/* The same, of one item, for `more` of its kind. */
+static int
+reserve_items(struct manifest_state *state, const struct manifest_item *item, size_t more)
+{
+    struct env *env = state->env;
+    struct state_segment *segment;
+
+    switch ((int)item->kind) {
+    case MANIFEST_NAMESPACE:
+        if (state->spare_name == NULL)
+            state->spare_name = take_name(state);
+        if (state->spare_name == NULL)
+            return VARVE_E_NOMEM;
+        return array_reserve(env, &state->namespaces, state->namespace_count, &state->namespace_capacity, more,
+                             sizeof(state->namespaces[0]));
+    case MANIFEST_SEGMENT_ADD:
+        return array_reserve(env, &state->segments, state->segment_count, &state->segment_capacity, more,
+                             sizeof(state->segments[0]));
+    case MANIFEST_RUN_ADD:
+        return array_reserve(env, &state->runs, state->run_count, &state->run_capacity, more, sizeof(state->runs[0]));
+    case MANIFEST_SEGMENT_USE:
+        segment = manifest_state_segment(state, item->u.segment.number);
+        return segment == NULL ? VARVE_OK
+                               : array_reserve(env, &segment->uses, segment->use_count, &segment->use_capacity, more,
+                                               sizeof(segment->uses[0]));
+    case MANIFEST_PAGE_REMOVE:
+        segment = manifest_state_segment(state, item->u.segment.number);
+        return segment == NULL ? VARVE_OK
+                               : array_reserve(env, &segment->removals, segment->removal_count,
+                                               &segment->removal_capacity, more, sizeof(segment->removals[0]));
+    default:
+        return VARVE_OK; /* replaces or takes away */
+    }
+}
+
+int
+manifest_state_reserve(struct manifest_state *state, const struct manifest_item *items, size_t count)
+{
+    int rc = VARVE_OK;
+
+    /* Of those that follow there are no more of its kind than items. */
+    for (size_t i = 0; i < count && rc == VARVE_OK; i++)
+        rc = reserve_items(state, &items[i], count - i);
+    return rc;
 }
 
 /* Give every item that rebuilds the segment to `each`. */

@@ -51,6 +51,7 @@ struct manifest_state {
     size_t segment_count, segment_capacity;
     struct run_meta *runs;
     size_t run_count, run_capacity;
+    char *spare_name; /* room for the name of the next namespace, or NULL */
 };
 
 void manifest_state_init(struct manifest_state *state, struct env *env);
@@ -58,6 +59,12 @@ void manifest_state_deinit(struct manifest_state *state);
 
 /* VARVE_OK, VARVE_E_NOMEM, or VARVE_E_CORRUPT when the item contradicts the state (a seal of an unknown segment, ...). */
 int manifest_state_apply(struct manifest_state *state, const struct manifest_item *item);
+
+/*
+ * Memory for what applying these items would add, so that it cannot fail for want of it, unless they are about a segment that one of them adds. VARVE_OK or
+ * VARVE_E_NOMEM; the state says the same as before.
+ */
+int manifest_state_reserve(struct manifest_state *state, const struct manifest_item *items, size_t count);
 
 /* All of the state as items in one buffer, `prefix` bytes left free before them. env_free() it. NULL: out of memory. */
 uint8_t *manifest_state_snapshot(const struct manifest_state *state, size_t prefix, uint32_t *size);

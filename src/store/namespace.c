@@ -224,6 +224,7 @@ varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
     if (rc == VARVE_OK) {
         atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
         limits_clear_end(ns, old_id);
+        log_note_death(store->log);
     }
     mutex_unlock(&store->namespace_change);
     if (rc == VARVE_OK) {

@@ -221,18 +221,35 @@ restore_records(varve_store *store, const uint8_t *data, size_t size)
     return restored;
 }
 
-/* The whole file, or NULL. */
+static void
+add_record_bytes(void *arg, const struct segment *segment)
+{
+    uint64_t pages = segment->bytes / HEAT_UNIT;
+    uint32_t most = pages < HEAT_PAGES_MAX ? (uint32_t)pages : HEAT_PAGES_MAX;
+
+    *(uint64_t *)arg += heat_record_bytes(most, most);
+}
+
+/* The file, or as much of it as the segments can have records; NULL: nothing. Its length is not trusted: one that is longer goes, and takes no room. */
 static uint8_t *
 read_all(varve_store *store, uint64_t *size)
 {
     struct env *env = store->env;
-    uint64_t allocated = 0;
+    uint64_t allocated = 0, most = HEAT_HEADER_BYTES;
     struct env_file *file;
     uint8_t *data = NULL;
 
     if (env->ops->open(env, FORMAT_HEAT_NAME, ENV_OPEN_READ, &file) < 0)
         return NULL;
-    if (env->ops->allocated(file, &allocated) == 0 && env->ops->size(file, size) == 0 && *size > 0)
+    log_for_each(store->log, add_record_bytes, &most);
+    if (env->ops->allocated(file, &allocated) < 0 || env->ops->size(file, size) < 0)
+        *size = 0;
+    if (*size > most) {
+        *size = most;
+        if (env->ops->unlink(env, FORMAT_HEAT_NAME) == 0)
+            allocated = 0;
+    }
+    if (*size > 0)
         data = env->ops->alloc(env, *size, IO_ALIGN_MAX);
     if (data != NULL && io_read(store->pool, file, data, *size, 0) < 0) {
         env_free(env, data);

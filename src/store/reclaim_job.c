@@ -171,12 +171,14 @@ job_step(varve_store *store, varve_error *err)
         survivors_restart(survivors);
         return VARVE_OK;
     }
-    if (rc == VARVE_OK && survivors->next < survivors->count)
+    if (rc == VARVE_OK && survivors->next < survivors->count) {
+        survivors->last_try = store->reclaim_failures + 1 >= RECLAIM_TRIES;
         rc = survivors_copy(survivors, err);
-    if (rc == VARVE_OK) {
-        store->reclaim_failures = 0;
-        return rc;
+        if (rc == VARVE_OK) /* looking for pages is not enough: the ones that fail may be the first */
+            store->reclaim_failures = 0;
     }
+    if (rc == VARVE_OK)
+        return rc;
     if (rc == VARVE_E_NOSPC) /* there is no room, or no gain */
         return job_finish(store, err);
     store->reclaim_failures++;

@@ -3,6 +3,7 @@
  * Capacity: every file is paid for before it is made. Bytes that are not there come from reclaim.
  */
 #include <assert.h>
+#include <errno.h>
 
 #include "base/error.h"
 #include "store/store.h"
@@ -263,24 +264,38 @@ space_taken(varve_store *store)
     return taken;
 }
 
+/* Files cannot be removed at all: one segment after the other would be dropped, and make no room. */
+static bool
+never_unlinks(int rc)
+{
+    return rc == -EROFS || rc == -EPERM || rc == -EACCES;
+}
+
 int
 space_drop(varve_store *store, struct segment *segment, varve_error *err)
 {
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
     uint64_t bytes = log_segment_space(segment);
-    int rc;
+    int rc, unlinked;
 
-    recency_segment_end(store, segment);
     item.u.segment.number = segment->number;
     rc = store_commit(store, &item, 1, false, err);
+    if (rc == VARVE_E_NOMEM) { /* nothing was written: it is dropped another time */
+        log_drop_cancel(store->log, segment);
+        return rc;
+    }
+    recency_segment_end(store, segment);
     mutex_lock(&store->space.lock);
     store->space.returning += bytes;
     mutex_unlock(&store->space.lock);
-    if (!log_drop_finish(store->log, segment, rc == VARVE_OK)) {
+    unlinked = log_drop_finish(store->log, segment, rc == VARVE_OK);
+    if (unlinked < 0) {
         mutex_lock(&store->space.lock);
         store->space.returning -= bytes;
         mutex_unlock(&store->space.lock);
     }
+    if (never_unlinks(unlinked))
+        store_fail(store);
     return rc;
 }
 

@@ -16,6 +16,7 @@
 #define MEMTABLE_SHARE        16 /* a memtable takes at most this part of a small capacity */
 #define MEMTABLE_BYTES_MIN    ((uint64_t)128 << 10)
 #define MANIFEST_SHARE        64
+#define MANIFEST_PART         4 /* of the share: the next one is begun at that size */
 #define MANIFEST_BYTES_MIN    ((uint64_t)64 << 10)
 #define MANIFEST_BYTES_MAX    ((uint64_t)8 << 20)
 #define FIXED_FILES_BYTES     ((uint64_t)64 << 10) /* LOCK, CURRENT, CURRENT.tmp, the directory itself */
@@ -24,8 +25,9 @@ int
 store_writable(varve_store *store, varve_error *err)
 {
     if (atomic_load_explicit(&store->read_only, memory_order_acquire))
-        return error_set(err, VARVE_E_READONLY,
-                         "an earlier sync failed, so the store takes no writes: check the disk, then reopen it");
+        return error_set(
+            err, VARVE_E_READONLY,
+            "an earlier sync or unlink failed, so the store takes no writes: check the disk, then reopen it");
     return VARVE_OK;
 }
 
@@ -197,6 +199,41 @@ store_apply_options(varve_store *store, varve_error *err)
     return VARVE_OK;
 }
 
+/* While it is rotated there are two: each gets less than half of the share. */
+static uint64_t
+manifest_share(uint64_t capacity)
+{
+    return clamp(capacity / MANIFEST_SHARE, MANIFEST_BYTES_MIN, MANIFEST_BYTES_MAX);
+}
+
+int
+store_fit_manifest(varve_store *store, varve_error *err)
+{
+    uint64_t share = manifest_share(space_capacity(store)), before = store->manifest_share;
+    uint64_t more = share > before ? share - before : 0;
+    int rc;
+
+    if (share == before || (more > 0 && space_take_if_free(store, more) != VARVE_OK))
+        return VARVE_MISS;
+    rc = manifest_resize(store->manifest, share / MANIFEST_PART, err);
+    if (rc != VARVE_OK) {
+        space_give_back(store, more);
+        return rc;
+    }
+    space_give_back(store, before + more - share);
+    store->manifest_share = share;
+    return VARVE_OK;
+}
+
+void
+store_capacity_changed(varve_store *store)
+{
+    mutex_lock(&store->slice_lock);
+    if (store_writable(store, NULL) == VARVE_OK)
+        (void)store_fit_manifest(store, NULL);
+    mutex_unlock(&store->slice_lock);
+}
+
 static void
 free_store(varve_store *store)
 {
@@ -268,7 +305,6 @@ bring_up(varve_store *store, varve_error *err)
 {
     struct manifest_state state;
     struct recovery *recovery = NULL;
-    uint64_t manifest_bytes;
     size_t segments;
     int rc;
 
@@ -282,8 +318,8 @@ bring_up(varve_store *store, varve_error *err)
         rc = recency_init(store, err);
     if (rc == VARVE_OK) {
         store->next_branch = state.next_branch;
-        manifest_bytes = clamp(store->options.capacity / MANIFEST_SHARE, MANIFEST_BYTES_MIN, MANIFEST_BYTES_MAX);
-        space_count(store, FIXED_FILES_BYTES + manifest_bytes);
+        store->manifest_share = manifest_share(store->options.capacity);
+        space_count(store, FIXED_FILES_BYTES + store->manifest_share);
         rc = namespaces_load(store, &state, err);
     }
     if (rc == VARVE_OK)
@@ -293,8 +329,8 @@ bring_up(varve_store *store, varve_error *err)
     if (rc == VARVE_OK)
         rc = store_open_log(store, &state, err);
     segments = state.segment_count;
-    if (rc == VARVE_OK) /* while it is rotated there are two: each gets less than half of the share */
-        rc = manifest_create(store->env, store->pool, &state, store->store_id, manifest_bytes / 4,
+    if (rc == VARVE_OK)
+        rc = manifest_create(store->env, store->pool, &state, store->store_id, store->manifest_share / MANIFEST_PART,
                              &store->counters.manifest_bytes_written, &store->manifest, err);
     if (rc == VARVE_OK) {
         recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */

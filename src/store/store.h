@@ -105,7 +105,7 @@ struct varve_store {
     _Atomic uint64_t segment_bytes;
     _Atomic uint64_t page_bytes_max; /* what fits in a segment of its own, under this capacity */
     uint8_t align_shift;
-    atomic_bool read_only; /* a sync or a manifest write failed */
+    atomic_bool read_only; /* a sync or a manifest write failed, or files cannot be removed */
 
     struct recency recency;
     _Atomic uint32_t expiring; /* namespaces with a time to live */
@@ -117,6 +117,7 @@ struct varve_store {
         copies_unsynced; /* copies of live pages were made since the log was synced for their sake. Like the job: reclaim_lock */
     struct mutex moves_lock; /* where a page lies: removals, and copying live pages; held across their I/O */
 
+    uint64_t manifest_share; /* of the capacity, counted for manifests; under slice_lock once the store is open */
     struct mutex
         slice_lock; /* one slice of background work; held across its I/O, waited for by nothing that serves pages */
     struct mutex write_lock; /* inserts and rotations; branches */
@@ -152,9 +153,14 @@ void store_abandon(varve_store *store);
 /* Live options were changed, with background.lock held: what follows from them. */
 int store_apply_options(varve_store *store, varve_error *err);
 
+/* Make the room of the manifest follow the capacity; slice_lock held. VARVE_MISS: it does. */
+int store_fit_manifest(varve_store *store, varve_error *err);
+/* The capacity was changed: the same, now. What fails is tried again by the next slice of background work. */
+void store_capacity_changed(varve_store *store);
+
 /* store.c: what write paths ask first. */
 int store_writable(varve_store *store, varve_error *err);
-/* No more writes: durability can not be promised any longer. */
+/* No more writes: durability can not be promised any longer, or no room can be made. */
 void store_fail(varve_store *store);
 int store_commit(varve_store *store, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
 
@@ -210,7 +216,7 @@ uint64_t space_used(varve_store *store);
 uint64_t space_taken(varve_store *store);
 /*
  * After log_drop_begin(): tell the manifest, unlink the file, and expect its space. Without a sync: should the power fail in between, the manifest names a
- * segment that is missing, which recovery takes for dropped.
+ * segment that is missing, which recovery takes for dropped. VARVE_E_NOMEM: it is as before, and can be dropped another time.
  */
 int space_drop(varve_store *store, struct segment *segment, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/survivors.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,29 +177,35 @@ move_destroy(struct move *move)
     env_free(env, move->list);
 }
 
-/* The swap's comparison: leave out pages that were removed, or are found in another place already. moves_lock held. */
-static void
-leave_out_moved(struct move *move)
+/*
+ * The swap's comparison: leave out pages that were removed, or are found in another place already. An index block that cannot be read says nothing of that: VARVE_E_IO,
+ * but on the last try, when nobody may copy a page that could have been removed. moves_lock held.
+ */
+static int
+leave_out_moved(struct move *move, varve_error *err)
 {
     varve_store *store = move->survivors->store;
     struct index_view *view = index_view_acquire(store->index);
     struct index_cursor cursor;
     struct location location;
+    int rc = VARVE_OK;
 
     index_cursor_init(&cursor, view);
-    for (size_t i = 0; i < move->count; i++) {
+    for (size_t i = 0; i < move->count && rc == VARVE_OK; i++) {
         const struct survivor *survivor = &move->group[i];
-
         bool found = index_cursor_find(&cursor, survivor->key.ns_id, &survivor->id, &location);
 
         if (found && location.segment == move->survivors->victim->number && location.offset == survivor->place)
             continue;
-        move->pages[i].status = VARVE_MISS;
+        move->pages[i].status = !found && cursor.unread ? VARVE_E_IO : VARVE_MISS;
         if (found)
             recency_pass_pin(store, move->survivors->victim->number, survivor->place, &location);
+        else if (cursor.unread && !move->survivors->last_try)
+            rc = error_set(err, VARVE_E_IO, "a block of the index could not be read");
     }
     index_cursor_deinit(&cursor);
     index_view_release(view);
+    return rc;
 }
 
 /* Read pages first..end - 1, which lie one after another, to where they are to be in the buffer. */
@@ -228,6 +235,20 @@ read_run(struct move *move, size_t first, size_t end, uint64_t *used)
     return rc;
 }
 
+/* The same, of pages that cannot be read together: those that cannot be read alone either are given up. */
+static void
+read_singly(struct move *move, size_t first, size_t end, uint64_t *used)
+{
+    for (size_t i = first; i < end; i++) {
+        uint64_t before = *used;
+
+        if (read_run(move, i, i + 1, used) < 0) {
+            move->pages[i].status = VARVE_E_IO;
+            *used = before;
+        }
+    }
+}
+
 /* Read what is to be copied, and verify it. */
 static int
 read_pages(struct move *move, varve_error *err)
@@ -235,6 +256,7 @@ read_pages(struct move *move, varve_error *err)
     uint64_t used = 0;
 
     for (size_t first = 0, end; first < move->count; first = end) {
+        uint64_t before = used;
         int rc;
 
         end = first + 1;
@@ -245,6 +267,11 @@ read_pages(struct move *move, varve_error *err)
                    move->group[end - 1].place + log_pad(move->group[end - 1].size, move->group[end - 1].align_shift))
             end++;
         rc = read_run(move, first, end, &used);
+        if (rc < 0 && rc != -ENOMEM && move->survivors->last_try) {
+            used = before;
+            read_singly(move, first, end, &used);
+            rc = 0;
+        }
         if (rc < 0)
             return error_os(err, rc, "read segment %llu", (unsigned long long)move->survivors->victim->number);
     }
@@ -403,9 +430,10 @@ survivors_copy(struct survivors *survivors, varve_error *err)
     mutex_lock(&store->moves_lock);
     if (rc == VARVE_OK) {
         store->copies_unsynced = true; /* those that are found in another place may not be durable there either */
-        leave_out_moved(&move);
-        rc = read_pages(&move, err);
+        rc = leave_out_moved(&move, err);
     }
+    if (rc == VARVE_OK)
+        rc = read_pages(&move, err);
     if (rc == VARVE_OK)
         rc = write_pages(&move, err);
     mutex_unlock(&store->moves_lock);

@@ -40,6 +40,7 @@ struct survivors {
     uint64_t bytes;     /* copied, padding included */
     uint64_t pages;
     uint64_t lost; /* pages that could not be read, or failed their checksum */
+    bool last_try; /* what cannot be read, or looked up, is given up, page by page; else it is an error */
 };
 
 /* VARVE_OK or VARVE_E_NOMEM; then the file is still the caller's to give back. */

@@ -131,6 +131,12 @@ load_recency(varve_store *store)
 }
 
 static int
+fit_manifest(varve_store *store)
+{
+    return store_fit_manifest(store, NULL);
+}
+
+static int
 prepare(varve_store *store)
 {
     return log_prepare(store->log, NULL);
@@ -167,8 +173,8 @@ save_recency(varve_store *store)
 static int
 do_slice(varve_store *store)
 {
-    static int (*const kinds[])(varve_store * store) = {prepare,      seal,          sync_if_due, flush,
-                                                        load_recency, reclaim_slice, merge,       save_recency};
+    static int (*const kinds[])(varve_store * store) = {fit_manifest, prepare,       seal,  sync_if_due, flush,
+                                                        load_recency, reclaim_slice, merge, save_recency};
     int result = VARVE_MISS;
 
     limits_tick(store);

@@ -8,6 +8,9 @@
 #include "base/error.h"
 #include "store/recovery.h"
 
+#define UNSEALED_PART  16u
+#define UNSEALED_LEAST 16u
+
 static uint64_t
 hook_new_file_number(void *arg)
 {
@@ -229,6 +232,15 @@ store_load_runs(varve_store *store, struct manifest_state *state, varve_error *e
     return open_index(store, err);
 }
 
+/* Many, so that a large batch need not wait for seals, but no more than a small part of all segments. */
+static uint32_t
+unsealed_max(const varve_store *store)
+{
+    uint64_t most = store->options.capacity / store->segment_bytes / UNSEALED_PART;
+
+    return most < UNSEALED_LEAST ? UNSEALED_LEAST : most < LOG_UNSEALED_MAX ? (uint32_t)most : LOG_UNSEALED_MAX;
+}
+
 int
 store_open_log(varve_store *store, const struct manifest_state *state, varve_error *err)
 {
@@ -248,6 +260,7 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
     const struct log_settings settings = {
         .segment_bytes = store->segment_bytes,
         .open_files = (uint32_t)store->options.open_files,
+        .unsealed_max = unsealed_max(store),
         .align_shift = store->align_shift,
     };
     int rc = log_create(store->env, store->pool, &hooks, &settings, &store->log, err);

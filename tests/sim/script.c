@@ -18,6 +18,8 @@ enum arg {
     ARG_RUNS,
     ARG_CHANGES,
     ARG_MIB,
+    ARG_ROOM_MIB,
+    ARG_FREE_MIB,
 };
 
 static const struct {
@@ -33,6 +35,8 @@ static const struct {
     [ARG_RUNS] = {1, 4},
     [ARG_CHANGES] = {0, 255},
     [ARG_MIB] = {4, 256},
+    [ARG_ROOM_MIB] = {128, 256},
+    [ARG_FREE_MIB] = {0, 64},
 };
 
 static const struct {
@@ -60,6 +64,8 @@ static const struct {
     [SCRIPT_POWER] = {"power", {ARG_CHANGES}, 0},
     [SCRIPT_RECLAIM] = {"reclaim", {ARG_STEPS}, 0},
     [SCRIPT_CAPACITY] = {"capacity", {ARG_MIB}, 0},
+    [SCRIPT_ROOM] = {"room", {ARG_ROOM_MIB}, 2},
+    [SCRIPT_MIN_FREE] = {"min_free", {ARG_FREE_MIB}, 1},
 };
 
 const struct script_pages script_pages[] = {

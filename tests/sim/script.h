@@ -46,6 +46,8 @@ enum script_kind {
     SCRIPT_POWER,   /* changes: the machine loses power, likewise */
     SCRIPT_RECLAIM, /* steps of reclaim: that many, 0: until a segment was dropped; none where pages would have to die. Written scripts only */
     SCRIPT_CAPACITY, /* MiB: the live option. Written scripts only */
+    SCRIPT_ROOM,     /* MiB: the same, never so low that anything would have to go */
+    SCRIPT_MIN_FREE, /* MiB: the live option, likewise */
     SCRIPT_KINDS,
 };
 

@@ -311,15 +311,21 @@ call_fill(struct script_run *run, const struct script_op *op)
 static void
 call_option(struct script_run *run, const struct script_op *op)
 {
-    const char *name = op->kind == SCRIPT_SIZE_RATIO       ? "size_ratio"
-                       : op->kind == SCRIPT_RUNS_PER_LEVEL ? "runs_per_level"
-                       : op->kind == SCRIPT_CAPACITY       ? "capacity"
-                                                           : "runs_last_level";
+    static const struct {
+        const char *name, *unit;
+    } options[SCRIPT_KINDS] = {
+        [SCRIPT_SIZE_RATIO] = {"size_ratio", ""},
+        [SCRIPT_RUNS_PER_LEVEL] = {"runs_per_level", ""},
+        [SCRIPT_RUNS_LAST_LEVEL] = {"runs_last_level", ""},
+        [SCRIPT_CAPACITY] = {"capacity", "M"},
+        [SCRIPT_ROOM] = {"capacity", "M"},
+        [SCRIPT_MIN_FREE] = {"min_free", "M"},
+    };
     varve_error err = {0};
     char value[16];
 
-    (void)snprintf(value, sizeof(value), "%" PRIu32 "%s", op->args[0], op->kind == SCRIPT_CAPACITY ? "M" : "");
-    script_expect(run, varve_option_set(run->store, name, value, &err), "varve_option_set", &err);
+    (void)snprintf(value, sizeof(value), "%" PRIu32 "%s", op->args[0], options[op->kind].unit);
+    script_expect(run, varve_option_set(run->store, options[op->kind].name, value, &err), "varve_option_set", &err);
 }
 
 static void
@@ -370,6 +376,8 @@ script_run_op(struct script_run *run, const struct script_op *op)
         [SCRIPT_POWER] = call_crash,
         [SCRIPT_RECLAIM] = call_reclaim,
         [SCRIPT_CAPACITY] = call_option,
+        [SCRIPT_ROOM] = call_option,
+        [SCRIPT_MIN_FREE] = call_option,
     };
     char text[64];
 

@@ -158,7 +158,9 @@ struct sim_disk {
 
     struct sim_fault faults[SIM_FAULTS_MAX];
     size_t fault_count;
-    uint64_t faults_hit;
+    const char *bad_glob; /* files of which bytes bad_from to bad_end - 1 cannot be read (EIO); NULL: none */
+    uint64_t bad_from, bad_end;
+    uint64_t faults_hit; /* bad ranges included */
     struct sim_hits hits;
 
     uint64_t changes;  /* operations that changed state, ever: the crash points */
@@ -168,6 +170,7 @@ struct sim_disk {
 
     uint64_t violations; /* of the env's contract, by the engine: a run with any has failed */
     uint64_t handles_open, queues_open, allocations;
+    uint64_t allocation_max; /* bytes of the largest one */
     uint64_t crashes, used_max, unlinks;
     uint64_t synced_writes, lost_writes, torn_writes; /* of crashes: how the coins fell */
 };

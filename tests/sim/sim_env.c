@@ -410,6 +410,8 @@ sim_memory(struct env *env, size_t size, size_t align)
         return NULL;
     memset(ptr, 0xa5, size < FILL_MAX ? size : FILL_MAX); /* the same on every run, and never zero */
     disk->allocations++;
+    if (disk->allocation_max < size)
+        disk->allocation_max = size;
     return ptr;
 }
 

@@ -5,6 +5,7 @@
  * (disk->idle) the device also works while nobody waits, on all queues, and some operations stall.
  */
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,6 +220,18 @@ do_read(struct sim_disk *disk, const struct env_io *io)
     return (int64_t)size;
 }
 
+/* Whether a read touches bytes that the platter does not give. */
+static bool
+is_bad(const struct sim_disk *disk, const struct env_io *io)
+{
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < io->iov_count; i++)
+        size += io->iov[i].iov_len;
+    return disk->bad_glob != NULL && fnmatch(disk->bad_glob, file_of(io)->name, 0) == 0 && io->offset < disk->bad_end &&
+           io->offset + size > disk->bad_from;
+}
+
 static int64_t
 do_write(struct sim_disk *disk, const struct env_io *io, const struct sim_fault *fault)
 {
@@ -266,6 +279,10 @@ perform(struct sim_disk *disk, const struct env_io *io)
     if (sim_rng_chance(&disk->rng, disk->settings.again_per_mille)) {
         disk->hits.agains++;
         return sim_rng_chance(&disk->rng, 500) ? -EINTR : -EAGAIN;
+    }
+    if (op == SIM_OP_READ && is_bad(disk, io)) {
+        disk->faults_hit++;
+        return -EIO;
     }
     fault = sim_fault_match(disk, op, file_of(io)->name);
     if (fault != NULL && fault->kind == SIM_FAULT_ERROR)

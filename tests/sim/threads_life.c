@@ -11,6 +11,8 @@
 #include "store/store.h"
 #include "threads_model.h"
 
+#define ROOM_LEAST ((uint64_t)4 << 20) /* the least capacity */
+
 void
 threads_expect(struct run *run, int64_t rc, const char *call, const varve_error *err)
 {
@@ -39,7 +41,7 @@ threads_was_full(const struct run *run)
 bool
 threads_space_short(const struct run *run)
 {
-    return run->disk->used_max > run->config.capacity / 2 || run->config.fault_kinds != 0;
+    return run->disk->used_max > run->room_least / 2 || run->config.fault_kinds != 0;
 }
 
 static void
@@ -129,6 +131,28 @@ open_namespaces(struct run *run)
     return true;
 }
 
+/* The capacity, or what min_free leaves of it, from little to what there was at first. */
+static void
+set_room(struct threads_client *client)
+{
+    struct run *run = client->run;
+    bool capacity = sim_rng_chance(&client->rng, 500);
+    uint64_t room = sim_rng_between(&client->rng, ROOM_LEAST, run->config.capacity) & ~(uint64_t)4095, free_bytes = 0;
+    varve_error err = {0};
+    char value[24];
+
+    if (sim_rng_chance(&client->rng, 300))
+        room = run->config.capacity;
+    if (!capacity && run->store->env->ops->free_space(run->store->env, &free_bytes) == 0)
+        free_bytes += sim_disk_used(run->disk);
+    (void)snprintf(value, sizeof(value), "%" PRIu64, capacity ? room : free_bytes > room ? free_bytes - room : 0);
+    if (run->room_least > room)
+        run->room_least = room; /* before: others may find that there is no room while it is set */
+    sched_note("room");
+    threads_expect(run, varve_option_set(run->store, capacity ? "capacity" : "min_free", value, &err),
+                   "varve_option_set", &err);
+}
+
 static void
 set_option(struct threads_client *client)
 {
@@ -136,9 +160,14 @@ set_option(struct threads_client *client)
         const char *name;
         uint64_t first, last;
     } options[] = {{"size_ratio", 2, 8}, {"runs_per_level", 1, 4}, {"sync_interval_ms", 0, 200}};
-    size_t i = sim_rng_below(&client->rng, sizeof(options) / sizeof(options[0]));
+    size_t i = sim_rng_below(&client->rng, 1 + sizeof(options) / sizeof(options[0]));
     varve_error err = {0};
     char value[24];
+
+    if (i == sizeof(options) / sizeof(options[0])) {
+        set_room(client);
+        return;
+    }
 
     (void)snprintf(value, sizeof(value), "%" PRIu64, sim_rng_between(&client->rng, options[i].first, options[i].last));
     sched_note("option");
@@ -344,6 +373,7 @@ threads_run(const struct threads_plan *plan, struct threads_totals *totals)
     struct run run = {.plan = *plan, .totals = totals, .rng = sim_rng_make(plan->seed, 9)};
 
     threads_config_draw(&run.config, plan);
+    run.room_least = run.config.capacity;
     if (plan->clients > 0)
         run.config.clients = plan->clients;
     run.disk = sim_disk_create(&run.config.disk);

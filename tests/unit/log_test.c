@@ -101,7 +101,7 @@ test_marks(void **state)
 static int
 setup_many(void **state)
 {
-    static const char *const options[][2] = {{"capacity", "64M"}, {"segment_bytes", "256K"}};
+    static const char *const options[][2] = {{"capacity", "256M"}, {"segment_bytes", "256K"}};
 
     memcpy(life.options, options, sizeof(options));
     return life_setup(state);

@@ -14,88 +14,7 @@
 #include <errno.h>
 
 #include "format/format.h"
-#include "store_life.h"
-
-#define CHAIN_PAGES 16
-#define PAGE_BYTES  8192
-#define CHAIN_BYTES ((uint64_t)CHAIN_PAGES * PAGE_BYTES)
-#define CAPACITY    ((uint64_t)8 << 20)
-#define HOT         100 /* chains from here on are used again and again */
-#define HOT_CHAINS  10
-#define COLD        1000 /* and these never */
-
-static int
-setup(void **state)
-{
-    static const char *const options[][2] = {{"capacity", "8M"}, {"segment_bytes", "256K"}, {"memtable_bytes", "128K"}};
-
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-        memcpy(life.options[i], options[i], sizeof(options[i]));
-    return life_setup(state);
-}
-
-static int
-teardown(void **state)
-{
-    memset(life.options, 0, sizeof(life.options));
-    return life_teardown(state);
-}
-
-static int64_t
-probe(uint32_t chain, uint32_t count)
-{
-    varve_id ids[CHAIN_PAGES];
-
-    for (uint32_t i = 0; i < count; i++)
-        ids[i] = life_page_id(chain, i);
-    return varve_probe(life.store, life.ns, ids, count, NULL, &life.err);
-}
-
-static void
-work(void)
-{
-    while (store_tick(life.store))
-        continue;
-}
-
-static void
-use_hot(void)
-{
-    for (uint32_t i = 0; i < HOT_CHAINS; i++)
-        (void)probe(HOT + i, CHAIN_PAGES);
-}
-
-/* Write `bytes` of chains that nobody uses, with background work after each, and hot ones used in between. */
-static void
-churn(uint64_t bytes)
-{
-    static uint32_t cold = COLD;
-
-    for (uint64_t at = 0; at < bytes; at += CHAIN_BYTES) {
-        assert_int_equal(life_put(cold++, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
-        use_hot();
-        work();
-    }
-}
-
-/* A full store, in which hot chains lie scattered. */
-static void
-fill(void)
-{
-    for (uint32_t i = 0; i < HOT_CHAINS; i++) {
-        assert_int_equal(life_put(HOT + i, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
-        churn(2 * CHAIN_BYTES);
-    }
-    churn(CAPACITY);
-}
-
-/* The next victim that has live pages. */
-static void
-begin_job(void)
-{
-    while (life.store->reclaim_job == NULL)
-        assert_int_equal(reclaim_work(life.store, &life.err), VARVE_OK);
-}
+#include "store_churn.h"
 
 /* Segments go without copying while that fails; afterwards live pages are copied as ever. */
 static void
@@ -104,8 +23,8 @@ test_copying_goes_on_after_failures(void **state)
     uint64_t dropped, copied;
 
     (void)state;
-    fill();
-    begin_job();
+    churn_fill();
+    churn_begin_job();
     dropped = life_stat("segments_dropped");
     store_fault(life.disk, SIM_OP_READ, "*.seg", EIO, 0, 0);
     for (int tries = 0; life_stat("segments_dropped") == dropped; tries++) {
@@ -114,7 +33,7 @@ test_copying_goes_on_after_failures(void **state)
     }
     sim_disk_faults_clear(life.disk);
     copied = life_stat("survivor_pages");
-    churn(2 * CAPACITY);
+    churn(2 * CAPACITY, true);
     assert_true(life_stat("survivor_pages") > copied);
 }
 
@@ -133,13 +52,14 @@ static void
 test_segments_without_files(void **state)
 {
     (void)state;
-    fill();
+    churn_fill();
     life_must_close(); /* closes them, too */
     life_must_open();
     while (delete_segment_file())
         continue;
     for (uint32_t i = 0; i < 2 * CAPACITY / CHAIN_BYTES; i++) {
-        use_hot();
+        for (uint32_t hot = 0; hot < HOT_CHAINS; hot++)
+            (void)churn_probe(HOT + hot, 0, CHAIN_PAGES);
         assert_int_equal(life_put(COLD / 2 + i, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
     }
     assert_int_equal(store_writable(life.store, &life.err), VARVE_OK);
@@ -153,7 +73,7 @@ copy_some(void)
 {
     uint64_t copied = life_stat("survivor_pages");
 
-    begin_job();
+    churn_begin_job();
     assert_int_equal(varve_sync(life.store, &life.err), VARVE_OK);
     while (life_stat("survivor_pages") == copied)
         assert_int_equal(reclaim_work(life.store, &life.err), VARVE_OK);
@@ -197,12 +117,12 @@ test_copies_are_durable_first(void **state)
     static void (*const ways[])(void) = {drop_one, fail_to_copy, begin_anew};
 
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
-        fill();
+        churn_fill();
         copy_some();
         ways[i]();
         assert_int_equal(log_unsynced_bytes(life.store->log), 0);
-        teardown(state);
-        setup(state);
+        churn_teardown(state);
+        churn_setup(state);
     }
 }
 
@@ -243,8 +163,8 @@ test_gets_count_as_use(void **state)
     (void)state;
     assert_int_equal(life_put(COLD / 2, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
     for (uint64_t at = 0; at < 4 * CAPACITY; at += CHAIN_BYTES) {
-        churn(CHAIN_BYTES);
-        assert_int_equal(probe(COLD / 2, 1), 1);
+        churn(CHAIN_BYTES, true);
+        assert_int_equal(churn_probe(COLD / 2, 0, 1), 1);
         assert_int_equal(life_get(COLD / 2, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
     }
 }
@@ -281,7 +201,7 @@ get_hot(uint32_t chain)
 static uint32_t
 probe_hot(uint32_t chain)
 {
-    return (uint32_t)probe(chain, CHAIN_PAGES);
+    return (uint32_t)churn_probe(chain, 0, CHAIN_PAGES);
 }
 
 static uint32_t
@@ -309,7 +229,7 @@ test_moved_while_looked_for(void **state)
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         uint32_t found, moved = 0;
 
-        fill();
+        churn_fill();
         for (uint32_t chain = HOT; chain < HOT + HOT_CHAINS; chain++) {
             uint64_t copied;
 
@@ -321,12 +241,102 @@ test_moved_while_looked_for(void **state)
             life.disk->idle = NULL;
             assert_int_equal(found, life_listed(chain, CHAIN_PAGES));
             moved += life_stat("survivor_pages") > copied ? found : 0;
-            churn(CAPACITY / 4);
+            churn(CAPACITY / 4, true);
         }
         assert_true(moved > 0);
-        teardown(state);
-        setup(state);
+        churn_teardown(state);
+        churn_setup(state);
     }
+}
+
+/* Before something is read, when removals would not have to wait: the next page of each hot chain is removed. */
+static uint32_t next_removed;
+static const struct env_ops *plain_ops;
+
+static void
+remove_and_submit(struct env_queue *queue, struct env_io *io)
+{
+    static bool removing;
+    varve_id ids[HOT_CHAINS];
+
+    if (io->op == ENV_OP_READ && !removing && next_removed < CHAIN_PAGES &&
+        pthread_mutex_trylock(&life.store->moves_lock.native) == 0) {
+        mutex_unlock(&life.store->moves_lock);
+        for (uint32_t i = 0; i < HOT_CHAINS; i++)
+            ids[i] = life_page_id(HOT + i, next_removed);
+        next_removed++;
+        removing = true;
+        assert_true(varve_remove_batch(life.store, life.ns, ids, HOT_CHAINS, &life.err) >= 0);
+        removing = false;
+    }
+    plain_ops->submit(queue, io);
+}
+
+/* A page that is removed while others, or itself, are copied is not brought back. */
+static void
+test_removed_while_copied(void **state)
+{
+    struct env_ops ops;
+
+    (void)state;
+    churn_fill();
+    plain_ops = life.store->env->ops;
+    ops = *plain_ops;
+    ops.submit = remove_and_submit;
+    next_removed = 0;
+    for (int jobs = 0; next_removed < CHAIN_PAGES; jobs++) {
+        assert_true(jobs < 100);
+        churn_begin_job();
+        life.store->env->ops = &ops;
+        while (life.store->reclaim_job != NULL)
+            (void)reclaim_work(life.store, &life.err);
+        life.store->env->ops = plain_ops;
+        for (uint32_t i = 0; i < HOT_CHAINS; i++)
+            assert_int_equal(life_listed(HOT + i, next_removed), 0);
+    }
+    life_kill();
+    life_must_open();
+    for (uint32_t i = 0; i < HOT_CHAINS; i++)
+        assert_int_equal(life_listed(HOT + i, CHAIN_PAGES), 0);
+}
+
+/* A file system that has no room for a run, whatever it said: segments make some, without a put that asks for it. */
+static void
+test_run_finds_disk_full(void **state)
+{
+    uint64_t dropped, errors;
+
+    (void)state;
+    churn_fill();
+    mutex_lock(&life.store->write_lock);
+    assert_int_equal(store_rotate(life.store), VARVE_OK);
+    mutex_unlock(&life.store->write_lock);
+    dropped = life_stat("segments_dropped");
+    errors = life_stat("background_errors");
+    store_fault(life.disk, SIM_OP_WRITE, "*.run", ENOSPC, 0, 2);
+    assert_true(index_frozen_count(life.store->index) > 0);
+    churn_work();
+    assert_int_equal(life.disk->faults_hit, 2);
+    assert_int_equal(index_frozen_count(life.store->index), 0);
+    assert_int_equal(life_stat("background_errors"), errors);
+    assert_true(life_stat("segments_dropped") > dropped);
+}
+
+/* The index leaves room for the copies of live pages while something can be reclaimed into that: else the next victim could not be emptied. */
+static void
+test_index_leaves_room(void **state)
+{
+    uint64_t segment = life.store->segment_bytes + LOG_BLOCK_BYTES, room, dropped;
+
+    (void)state;
+    churn_fill();
+    log_close_open(life.store->log);
+    room = CAPACITY - space_used(life.store);
+    dropped = life_stat("segments_dropped");
+    assert_int_equal(space_take_for_index(life.store, room, &life.err), VARVE_OK);
+    assert_true(life_stat("segments_dropped") > dropped);
+    assert_int_equal(space_take_for_survivors(life.store, segment, &life.err), VARVE_OK);
+    space_give_back(life.store, room + segment);
 }
 
 /* Segments that cannot be made keep nobody from syncing what was put. */
@@ -350,19 +360,15 @@ test_sync_goes_on(void **state)
 static void
 test_opened_with_less_room(void **state)
 {
-    uint32_t right = 0;
-
     (void)state;
-    fill();
+    churn_fill();
     life_must_close();
     life.options[0][1] = "4M";
     life_must_open();
     assert_int_equal(life_stat("reclaim_lost_bytes"), 0);
     assert_true(sim_disk_used(life.disk) <= CAPACITY / 2);
     assert_int_equal(space_ceiling(life.store), CAPACITY / 2);
-    for (uint32_t i = 0; i < HOT_CHAINS; i++)
-        right += life_get(HOT + i, CHAIN_PAGES, PAGE_BYTES);
-    assert_int_equal(right, HOT_CHAINS * CHAIN_PAGES);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
 }
 
 /* While the capacity is being lowered survivors may take more than that, and afterwards not. */
@@ -370,9 +376,9 @@ static void
 test_ceiling_comes_down(void **state)
 {
     (void)state;
-    fill();
+    churn_fill();
     assert_int_equal(varve_option_set(life.store, "capacity", "6M", &life.err), VARVE_OK);
-    work();
+    churn_work();
     assert_true(space_used(life.store) <= (uint64_t)6 << 20);
     assert_int_equal(space_ceiling(life.store), (uint64_t)6 << 20);
 }
@@ -382,7 +388,7 @@ static void
 test_killed_and_opened_with_less_room(void **state)
 {
     (void)state;
-    fill();
+    churn_fill();
     for (uint32_t i = 0; i < 6; i++)
         assert_int_equal(life_put(COLD / 2 + i, LIFE_BATCH_MAX, 1), LIFE_BATCH_MAX);
     life_kill();
@@ -401,7 +407,7 @@ test_long_chain_is_loaded(void **state)
     static char byte[1];
     struct iovec iov = {byte, sizeof(byte)};
 
-    teardown(state);
+    churn_teardown(state);
     life.options[0][0] = "capacity";
     life.options[0][1] = "256M";
     (void)life_setup(state);
@@ -417,7 +423,7 @@ test_long_chain_is_loaded(void **state)
     }
     life_kill();
     life_must_open();
-    work();
+    churn_work();
     assert_false(life.store->recency.missing);
     assert_int_equal(life_listed(COLD, LIFE_BATCH_MAX), LIFE_BATCH_MAX);
 }
@@ -426,17 +432,20 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_copying_goes_on_after_failures, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_segments_without_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_copies_are_durable_first, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_put_keeps_what_it_found, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_gets_count_as_use, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_moved_while_looked_for, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sync_goes_on, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_opened_with_less_room, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ceiling_comes_down, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_killed_and_opened_with_less_room, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_long_chain_is_loaded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_copying_goes_on_after_failures, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_segments_without_files, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_copies_are_durable_first, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_put_keeps_what_it_found, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_gets_count_as_use, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_moved_while_looked_for, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_removed_while_copied, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_run_finds_disk_full, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_index_leaves_room, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_sync_goes_on, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_opened_with_less_room, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_ceiling_comes_down, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_killed_and_opened_with_less_room, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_long_chain_is_loaded, churn_setup, churn_teardown),
     };
 
     return cmocka_run_group_tests_name("reclaim_faults", tests, NULL, NULL);

@@ -14,83 +14,7 @@
 #include <errno.h>
 
 #include "format/format.h"
-#include "store_life.h"
-
-#define CHAIN_PAGES 16
-#define PAGE_BYTES  8192
-#define CAPACITY    ((uint64_t)8 << 20)
-#define HOT         100 /* chains from here on are used again and again */
-#define HOT_CHAINS  10
-#define COLD        1000 /* and these never */
-
-static int
-setup(void **state)
-{
-    static const char *const options[][2] = {{"capacity", "8M"}, {"segment_bytes", "256K"}, {"memtable_bytes", "128K"}};
-
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-        memcpy(life.options[i], options[i], sizeof(options[i]));
-    return life_setup(state);
-}
-
-static int
-teardown(void **state)
-{
-    memset(life.options, 0, sizeof(life.options));
-    return life_teardown(state);
-}
-
-static int64_t
-probe(uint32_t chain, uint32_t first, uint32_t count)
-{
-    varve_id ids[CHAIN_PAGES];
-
-    for (uint32_t i = 0; i < count; i++)
-        ids[i] = life_page_id(chain, first + i);
-    return varve_probe(life.store, life.ns, ids, count, NULL, &life.err);
-}
-
-static void
-work(void)
-{
-    while (store_tick(life.store))
-        continue;
-}
-
-/* Write `bytes` of chains that nobody uses, with background work after each, and hot ones used in between. */
-static void
-churn(uint64_t bytes, bool use_hot)
-{
-    static uint32_t cold = COLD;
-
-    for (uint64_t at = 0; at < bytes; at += CHAIN_PAGES * PAGE_BYTES) {
-        assert_int_equal(life_put(cold++, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
-        for (uint32_t i = 0; i < HOT_CHAINS && use_hot; i++)
-            (void)probe(HOT + i, 0, CHAIN_PAGES);
-        work();
-        assert_true(sim_disk_used(life.disk) <= space_ceiling(life.store));
-    }
-}
-
-/* Hot chains, each page put between others, so that they lie scattered. */
-static void
-put_hot(void)
-{
-    for (uint32_t i = 0; i < HOT_CHAINS; i++) {
-        assert_int_equal(life_put(HOT + i, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
-        churn(CHAIN_PAGES * PAGE_BYTES * 2, false);
-    }
-}
-
-static uint32_t
-hot_right(void)
-{
-    uint32_t right = 0;
-
-    for (uint32_t i = 0; i < HOT_CHAINS; i++)
-        right += life_get(HOT + i, CHAIN_PAGES, PAGE_BYTES);
-    return right;
-}
+#include "store_churn.h"
 
 /* Whatever goes by, what is used stays, and copying it costs little. */
 static void
@@ -99,10 +23,10 @@ test_used_pages_stay(void **state)
     uint64_t written;
 
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(8 * CAPACITY, true);
-    assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
-    assert_true(life_stat("survivor_pages") >= HOT_CHAINS * CHAIN_PAGES);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
+    assert_true(life_stat("survivor_pages") >= HOT_PAGES);
     assert_int_equal(life_stat("reclaim_lost_bytes"), 0);
     written = life_stat("log_bytes_written");
     assert_true(life_stat("survivor_bytes") * 5 < written);
@@ -113,11 +37,11 @@ static void
 test_unused_pages_go(void **state)
 {
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(2 * CAPACITY, true);
-    assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
     churn(3 * CAPACITY, false);
-    assert_int_equal(hot_right(), 0);
+    assert_int_equal(churn_hot_right(), 0);
 }
 
 /* Who uses the tail of a chain only, keeps its head as well: else the tail could not be hit. */
@@ -125,13 +49,68 @@ static void
 test_ancestors_stay(void **state)
 {
     (void)state;
-    put_hot();
+    churn_put_hot();
     for (int i = 0; i < 40; i++) {
-        (void)probe(HOT, CHAIN_PAGES - 1, 1);
+        (void)churn_probe(HOT, CHAIN_PAGES - 1, 1);
         churn(CAPACITY / 8, false);
     }
-    assert_int_equal(probe(HOT, 0, CHAIN_PAGES), CHAIN_PAGES);
-    assert_int_equal(probe(HOT + 1, 0, CHAIN_PAGES), 0);
+    assert_int_equal(churn_probe(HOT, 0, CHAIN_PAGES), CHAIN_PAGES);
+    assert_int_equal(churn_probe(HOT + 1, 0, CHAIN_PAGES), 0);
+}
+
+/* A chain that leaves another one after `depth` pages of that. */
+static void
+put_branch(uint32_t chain, uint32_t from, uint32_t depth)
+{
+    static uint8_t data[PAGE_BYTES];
+    struct iovec iov = {data, PAGE_BYTES};
+    varve_page pages[CHAIN_PAGES];
+    varve_id parent = life_page_id(from, depth - 1);
+
+    for (uint32_t i = 0; i < CHAIN_PAGES; i++)
+        pages[i] = (varve_page){.id = life_page_id(chain, i), .iov = &iov, .iov_count = 1};
+    assert_int_equal(varve_put_batch(life.store, life.ns, &parent, pages, CHAIN_PAGES, 0, &life.err), VARVE_OK);
+    assert_int_equal(pages[CHAIN_PAGES - 1].status, VARVE_OK);
+}
+
+/* The depth at which the way from a page to the root ends. */
+static uint32_t
+way_ends(uint32_t chain, uint32_t page)
+{
+    struct index_view *view = index_view_acquire(life.store->index);
+    varve_id id = life_page_id(chain, page);
+    struct index_cursor cursor;
+    struct location location;
+    struct entry entry;
+    struct key key;
+
+    index_cursor_init(&cursor, view);
+    assert_true(index_cursor_find(&cursor, atomic_load(&life.ns->ns_id), &id, &location));
+    index_cursor_deinit(&cursor);
+    entry.key = location.key;
+    do {
+        location.key = entry.key;
+        key = entry.key;
+    } while (recency_step_up(view, &key) && index_find_key(view, &key, &entry));
+    index_view_release(view);
+    return location.key.depth;
+}
+
+/* The way to the root goes through the branches that the used one came from, however often it was copied. */
+static void
+test_ancestors_on_other_branches_stay(void **state)
+{
+    (void)state;
+    assert_int_equal(life_put(HOT, CHAIN_PAGES, PAGE_BYTES), CHAIN_PAGES);
+    put_branch(HOT + 1, HOT, CHAIN_PAGES / 2);
+    for (int i = 0; i < 40; i++) {
+        (void)churn_probe(HOT + 1, CHAIN_PAGES - 1, 1);
+        churn(CAPACITY / 8, false);
+    }
+    assert_true(life_stat("survivor_pages") > 2 * CHAIN_PAGES); /* more than once */
+    assert_int_equal(churn_probe(HOT + 1, 0, CHAIN_PAGES), CHAIN_PAGES);
+    assert_int_equal(churn_probe(HOT, 0, CHAIN_PAGES), CHAIN_PAGES / 2);
+    assert_int_equal(way_ends(HOT + 1, CHAIN_PAGES - 1), 0);
 }
 
 /* A page that is dead, in a segment that still stands, is served, and lives again. */
@@ -161,7 +140,7 @@ test_removed_pages_stay_removed(void **state)
     varve_id ids[HOT_CHAINS];
 
     (void)state;
-    put_hot();
+    churn_put_hot();
     for (uint32_t i = 0; i < HOT_CHAINS; i++) {
         ids[i] = life_page_id(HOT + i, i);
         assert_int_equal(varve_remove_batch(life.store, life.ns, &ids[i], 1, &life.err), 1);
@@ -183,14 +162,6 @@ test_removed_pages_stay_removed(void **state)
     }
 }
 
-/* The next victim; asserts that there is one. */
-static void
-begin_job(void)
-{
-    while (life.store->reclaim_job == NULL)
-        assert_int_equal(reclaim_work(life.store, &life.err), VARVE_OK);
-}
-
 /* A copy that cannot be made: the segment stays, and is tried again; in the end it goes without. */
 static void
 test_copying_fails(void **state)
@@ -198,10 +169,10 @@ test_copying_fails(void **state)
     uint64_t dropped;
 
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(2 * CAPACITY, true);
     dropped = life_stat("segments_dropped");
-    begin_job();
+    churn_begin_job();
     store_fault(life.disk, SIM_OP_READ, "*.seg", EIO, 0, 0);
     for (int i = 0; i < 2; i++) {
         int rc;
@@ -226,13 +197,13 @@ test_damaged_pages_are_not_copied(void **state)
     uint32_t right;
 
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(CAPACITY / 2, true);
     for (int i = 0; i < 400; i++)
         assert_true(sim_disk_flip(life.disk, "*.seg", &rng));
     churn(4 * CAPACITY, true);
-    right = hot_right(); /* compares every byte */
-    assert_true(right < HOT_CHAINS * CHAIN_PAGES);
+    right = churn_hot_right(); /* compares every byte */
+    assert_true(right < HOT_PAGES);
     assert_true(life_stat("reclaim_damaged_pages") > 0);
 }
 
@@ -271,7 +242,7 @@ test_restart(void **state)
         uint64_t live;
         const char *way;
 
-        put_hot();
+        churn_put_hot();
         churn(2 * CAPACITY, true);
         live = life_stat("live_bytes");
         life_must_close();
@@ -280,16 +251,16 @@ test_restart(void **state)
         if (i == 0 && life_stat("live_bytes") != live)
             fail_msg("%s: %llu bytes are live, there were %llu", way, (unsigned long long)life_stat("live_bytes"),
                      (unsigned long long)live);
-        work();
+        churn_work();
         if (life_stat("live_bytes") <= CAPACITY / 2)
             fail_msg("%s: only %llu bytes are live", way, (unsigned long long)life_stat("live_bytes"));
-        assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
+        assert_int_equal(churn_hot_right(), HOT_PAGES);
         if (i == 0) { /* they are known as the last used, too */
             churn(CAPACITY / 2, false);
-            assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
+            assert_int_equal(churn_hot_right(), HOT_PAGES);
         }
-        teardown(state);
-        setup(state);
+        churn_teardown(state);
+        churn_setup(state);
     }
 }
 
@@ -300,14 +271,14 @@ test_used_before_recency_is_known(void **state)
     uint32_t there;
 
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(CAPACITY / 2, false);
     life_kill(); /* HEAT is minutes old in a store that was killed; here there is none */
     life_must_open();
-    there = hot_right();
+    there = churn_hot_right();
     assert_true(there > 0);
     churn(CAPACITY / 2, false);
-    assert_int_equal(hot_right(), there);
+    assert_int_equal(churn_hot_right(), there);
 }
 
 /* The capacity changes while the store is open, both ways; what is used most stays. */
@@ -315,20 +286,20 @@ static void
 test_capacity_changes(void **state)
 {
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(2 * CAPACITY, true);
     assert_int_equal(varve_option_set(life.store, "capacity", "4M", &life.err), VARVE_OK);
-    work();
+    churn_work();
     assert_true(sim_disk_used(life.disk) <= CAPACITY / 2);
-    assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
     churn(CAPACITY, true);
     assert_true(sim_disk_used(life.disk) <= CAPACITY / 2);
-    assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
     assert_int_equal(varve_option_set(life.store, "capacity", "16M", &life.err), VARVE_OK);
     churn(3 * CAPACITY, true);
     assert_true(sim_disk_used(life.disk) > CAPACITY);
     assert_true(sim_disk_used(life.disk) <= 2 * CAPACITY);
-    assert_int_equal(hot_right(), HOT_CHAINS * CHAIN_PAGES);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
     assert_int_equal(varve_option_set(life.store, "capacity", "1K", &life.err), VARVE_E_ARG);
     assert_int_equal(life_stat("capacity_bytes"), 2 * CAPACITY);
 }
@@ -340,12 +311,12 @@ test_min_free(void **state)
     (void)state;
     life.disk->settings.size_bytes = CAPACITY;
     assert_int_equal(varve_option_set(life.store, "min_free", "3M", &life.err), VARVE_OK);
-    put_hot();
+    churn_put_hot();
     churn(3 * CAPACITY, true);
     assert_true(sim_disk_used(life.disk) <= CAPACITY - ((uint64_t)3 << 20));
     assert_true(sim_disk_used(life.disk) > CAPACITY / 4);
     assert_int_equal(varve_option_set(life.store, "min_free", "5M", &life.err), VARVE_OK);
-    work();
+    churn_work();
     assert_true(sim_disk_used(life.disk) <= CAPACITY - ((uint64_t)5 << 20));
 }
 
@@ -354,7 +325,7 @@ static void
 test_full_below_capacity(void **state)
 {
     (void)state;
-    put_hot();
+    churn_put_hot();
     churn(CAPACITY / 2, true);
     life.disk->settings.size_bytes = sim_disk_used(life.disk);
     churn(2 * CAPACITY, true);
@@ -366,18 +337,19 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_used_pages_stay, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unused_pages_go, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ancestors_stay, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_second_life, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_removed_pages_stay_removed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_copying_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_damaged_pages_are_not_copied, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_used_before_recency_is_known, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_capacity_changes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_min_free, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_full_below_capacity, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_used_pages_stay, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_unused_pages_go, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_ancestors_stay, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_ancestors_on_other_branches_stay, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_second_life, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_removed_pages_stay_removed, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_copying_fails, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_damaged_pages_are_not_copied, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_restart, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_used_before_recency_is_known, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_capacity_changes, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_min_free, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_full_below_capacity, churn_setup, churn_teardown),
     };
 
     return cmocka_run_group_tests_name("reclaim_job", tests, NULL, NULL);

@@ -200,7 +200,7 @@ test_device_fails(void **state)
         {SIM_OP_LOCK, NULL, EIO, 0, VARVE_E_IO, "lock the store"},
         {SIM_OP_OPEN, "*.seg", EIO, 0, VARVE_E_IO, "open 0000"},
         {SIM_OP_READ, "*.seg", EIO, 0, VARVE_E_IO, "read 0000"},
-        {SIM_OP_READ, "*.seg", EIO, 1, VARVE_E_IO, "recover 0000"},
+        {SIM_OP_READ, "*.seg", EIO, 1, VARVE_OK, ""}, /* headers are read without what is between them */
         {SIM_OP_TRUNCATE, "*.seg", EIO, 0, VARVE_E_IO, "recover 0000"},
         {SIM_OP_SYNC, "*.seg", EIO, 0, VARVE_E_IO, "recover 0000"},
         {SIM_OP_CREATE, "*.run", EIO, 0, VARVE_E_IO, "create"},

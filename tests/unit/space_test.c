@@ -40,8 +40,9 @@ test_failed_segment(void **state)
         unsigned op;
         const char *glob;
     } cases[] = {
-        {SIM_OP_CREATE, "*.seg"}, {SIM_OP_PREALLOCATE, "*.seg"}, {SIM_OP_WRITE, "*.seg"},
-        {SIM_OP_SYNC, "*.seg"},   {SIM_OP_SYNC_DIR, NULL},
+        {SIM_OP_CREATE, "*.seg"},
+        {SIM_OP_PREALLOCATE, "*.seg"},
+        {SIM_OP_WRITE, "*.seg"},
     };
 
     (void)state;
@@ -148,6 +149,35 @@ test_tail_goes_first(void **state)
     }
 }
 
+/* The room of the manifest is a part of the capacity: it becomes smaller with that, and a low one can be reached. */
+static void
+test_manifest_follows_capacity(void **state)
+{
+    static const char *const capacities[] = {"4M", "256M", "5M"};
+
+    life_teardown(state);
+    life.capacity = "256M";
+    life_setup(state);
+    for (size_t i = 0; i < sizeof(capacities) / sizeof(capacities[0]); i++) {
+        uint64_t others = space_used(life.store) - life.store->manifest_share, most;
+
+        store_fault(life.disk, SIM_OP_CREATE, "*.manifest", EIO, 0, 1); /* then background work does it */
+        assert_int_equal(varve_option_set(life.store, "capacity", capacities[i], &life.err), VARVE_OK);
+        while (store_tick(life.store))
+            continue;
+        sim_disk_faults_clear(life.disk);
+        most = life_stat("capacity_bytes");
+        assert_true(life.store->manifest_share <= most / 32);
+        assert_int_equal(space_used(life.store), others + life.store->manifest_share);
+        assert_true(sim_disk_used(life.disk) <= space_used(life.store) && space_used(life.store) <= most);
+        assert_int_equal(life_pages_right(), LIFE_ALL);
+        assert_int_equal(varve_remove_batch(life.store, life.ns, &(varve_id){{9}}, 1, &life.err), 0);
+    }
+    life_must_close();
+    life_must_open();
+    assert_int_equal(life_pages_right(), LIFE_ALL);
+}
+
 static void
 flush(void)
 {
@@ -192,6 +222,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_segment_without_memory, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_readers_hold_space, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_tail_goes_first, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_manifest_follows_capacity, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_not_dead, life_setup, life_teardown),
     };
 
