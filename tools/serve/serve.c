@@ -18,6 +18,7 @@
 #define HOST_SHARE      0.5 /* of host memory that loads may fill */
 #define TOKENS_PER_KI   1024.0
 #define SHARED_SLOWDOWN 2.0
+#define BACKLOG_MAX     8    /* requests whose pages wait to be written while a load goes first */
 #define MOMENT_US       1e-6 /* below this, a rest is a rounding error */
 
 static double
@@ -161,6 +162,10 @@ start_write(struct serve_engine *engine, varve_error *err)
     size_t left;
 
     if (engine->write_first == engine->write_count)
+        return VARVE_OK;
+    /* Somebody waits for a load and nobody for a write. */
+    if (engine->settings->plan && engine->read.request != NULL &&
+        engine->write_count - engine->write_first <= BACKLOG_MAX)
         return VARVE_OK;
     request = engine->to_write[engine->write_first];
     left = request->prompt->pages - request->stored;
