@@ -25,7 +25,11 @@ static const char description[] =
     "page\n"
     "ids, look like bf16 tensors, and every byte that is read is compared. One page stands for one block of the "
     "trace.\n"
-    "The store is made when it is not there, and goes on from what it holds when it is.\n";
+    "The store is made when it is not there, and goes on from what it holds when it is.\n"
+    "\n"
+    "varve replay --serve TRACE DIR is another command: a simulated serving engine, and its time to the first token "
+    "with this store, with\n"
+    "others, and with none. 'varve replay --serve --help' tells more.\n";
 
 static const char examples[] =
     "  varve replay chat.jsonl --dir /mnt/nvme/kv --page-bytes 1M --capacity 64G\n"
@@ -311,6 +315,20 @@ run(struct replay_command *command)
     return cli_flush(exit_code);
 }
 
+/* Takes the word --serve out of the arguments: true, it was there. */
+static bool
+take_serve(int *argc, char **argv)
+{
+    for (int i = 1; i < *argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--serve") != 0)
+            continue;
+        memmove(&argv[i], &argv[i + 1], (size_t)(*argc - i) * sizeof(*argv));
+        (*argc)--;
+        return true;
+    }
+    return false;
+}
+
 int
 cmd_replay(int argc, char **argv)
 {
@@ -342,6 +360,8 @@ cmd_replay(int argc, char **argv)
         "replay", "TRACE", description, examples, options, sizeof(options) / sizeof(options[0]), 1, 1};
     int exit_code;
 
+    if (take_serve(&argc, argv))
+        return cmd_serve(argc, argv);
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {
         settings->trace = argv[0];
         exit_code = run(&command);

@@ -128,6 +128,33 @@ json_put_u64s(struct json_writer *writer, const char *key, const uint64_t *value
 }
 
 void
+json_array_begin(struct json_writer *writer, const char *key)
+{
+    write_key(writer, key);
+    (void)fputc('[', writer->file);
+}
+
+struct json_writer
+json_item_begin(struct json_writer *writer, bool first)
+{
+    if (!first)
+        (void)fputs(", ", writer->file);
+    return json_begin(writer->file);
+}
+
+void
+json_item_end(struct json_writer *item)
+{
+    (void)fputs(item->first ? "{}" : "}", item->file);
+}
+
+void
+json_array_end(struct json_writer *writer)
+{
+    (void)fputc(']', writer->file);
+}
+
+void
 json_end(struct json_writer *writer)
 {
     (void)fputs(writer->first ? "{}\n" : "}\n", writer->file);

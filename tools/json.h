@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * JSON, as much as the command needs: a writer of one flat object a line, and a strict pull reader (RFC 8259, UTF-8
+ * JSON, as much as the command needs: a writer of one object a line, and a strict pull reader (RFC 8259, UTF-8
  * checked). The reader works in place on bytes that nobody has checked: it never reads past the end, never allocates,
  * never recurses, and after an error it stays there.
  */
@@ -25,6 +25,12 @@ void json_put_double(struct json_writer *writer, const char *key, double value);
 void json_put_hex(struct json_writer *writer, const char *key, const uint8_t *bytes, size_t size);
 void json_put_u64s(struct json_writer *writer, const char *key, const uint64_t *values, size_t count);
 void json_end(struct json_writer *writer);
+
+/* An array of objects: begin; for each item a writer of its own, from json_item_begin() to json_item_end(); end. */
+void json_array_begin(struct json_writer *writer, const char *key);
+struct json_writer json_item_begin(struct json_writer *writer, bool first);
+void json_item_end(struct json_writer *item);
+void json_array_end(struct json_writer *writer);
 
 #define JSON_DEPTH_MAX 64
 

@@ -33,8 +33,15 @@ struct policy_result {
     double orphan_rate; /* live pages below a hole in their chain, of all live pages; the mean over the trace */
 };
 
+struct trace_request;
+
 /* VARVE_OK, or *err. limit 0: all requests. Free it in either case. */
 int policy_trace_load(const char *path, uint64_t limit, struct policy_trace *trace, varve_error *err);
+
+/* The same, and `note` (NULL: none) sees each request once it is part of the trace. What it returns other than VARVE_OK ends the reading. */
+int policy_trace_read(const char *path, uint64_t limit, struct policy_trace *trace,
+                      int (*note)(void *arg, const struct trace_request *request, varve_error *err), void *arg,
+                      varve_error *err);
 void policy_trace_free(struct policy_trace *trace);
 
 /* Each: VARVE_OK or VARVE_E_NOMEM. `capacity` in pages, at least 1. */

@@ -137,7 +137,9 @@ add_request(struct policy_trace *trace, struct page_table *table, const struct t
 }
 
 int
-policy_trace_load(const char *path, uint64_t limit, struct policy_trace *trace, varve_error *err)
+policy_trace_read(const char *path, uint64_t limit, struct policy_trace *trace,
+                  int (*note)(void *arg, const struct trace_request *request, varve_error *err), void *arg,
+                  varve_error *err)
 {
     struct trace_request request = {0};
     struct trace_reader *reader;
@@ -155,12 +157,20 @@ policy_trace_load(const char *path, uint64_t limit, struct policy_trace *trace, 
                 *err = (varve_error){.code = rc, .message = "out of memory for the trace"};
             break;
         }
+        if (note != NULL && (rc = note(arg, &request, err)) != VARVE_OK)
+            break;
     }
     free(table.digests);
     free(table.numbers);
     trace_request_deinit(&request);
     trace_reader_close(reader);
     return rc == VARVE_MISS ? VARVE_OK : rc;
+}
+
+int
+policy_trace_load(const char *path, uint64_t limit, struct policy_trace *trace, varve_error *err)
+{
+    return policy_trace_read(path, limit, trace, NULL, NULL, err);
 }
 
 void

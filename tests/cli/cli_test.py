@@ -21,6 +21,10 @@ REPLAY_KEYS = """trace requests pages_probed pages_hit pages_put hit_rate wrong_
     probe_us_p50 probe_us_p99 get_us_p50 get_us_p99 put_us_p50 put_us_p99 disk_bytes_max capacity_bytes
     write_amplification""".split()
 BENCH_KEYS = "engine phase page_bytes pages batch gb_per_s us_per_page core_s_per_gb".split()
+SERVE_KEYS = """engine model gpu plan policy trace ttft_mean_ms ttft_p50_ms ttft_p90_ms ttft_p99_ms hit_gpu hit_host
+    hit_resident hit_returned hit_used requests prompt_tokens computed_tokens recomputed_tokens bytes_read bytes_written
+    wrong_bytes pages_failed read_gb_per_s write_gb_per_s gpu_busy makespan_s page_tokens page_bytes scale
+    seconds""".split()
 MIB = 1 << 20
 
 
@@ -397,6 +401,88 @@ class PolicyTest(CommandTest):
         self.bad(2, "--capacities 'x'", "replay", trace, "--policy-only", "--capacities", "x")
         self.bad(2, "--capacities '5%,'", "replay", trace, "--policy-only", "--capacities", "5%,")
         self.bad(2, "cannot open the trace", "replay", "/nowhere", "--policy-only")
+
+
+class ServeTest(CommandTest):
+    """The serving simulation. What it computes is tested in tests/unit/serve_test.c; here: engines, files, output."""
+
+    def serve(self, trace, *args):
+        out = self.good("replay", "--serve", trace, self.path("stores"), "--json", *args)
+        return [json.loads(line) for line in out.splitlines()]
+
+    def stages(self, requests=60):
+        return self.make_trace("stages", prompt_tokens=2048, requests=requests, block_size=64)
+
+    def test_engines_and_plans(self):
+        rows = self.serve(self.stages(), "--engines", "none,varve,hashlog,file", "--plan", "both", "--scale", "64",
+                          "--asap", "1", "--gpu-tokens", "2048", "--host-tokens", "8192", "--gpu", "a30")
+        self.assertEqual([(row["engine"], row["plan"]) for row in rows],
+                         [("none", "off")] + [(name, plan) for name in ("varve", "hashlog", "file")
+                                              for plan in ("off", "on")])
+        for row in rows:
+            with self.subTest(engine=row["engine"], plan=row["plan"]):
+                self.assertEqual(list(row)[:len(SERVE_KEYS)], SERVE_KEYS)
+                self.assertEqual(row["wrong_bytes"], 0)
+                self.assertEqual(row["pages_failed"], 0)
+                self.assertEqual(row["requests"], 60)
+                self.assertEqual(row["page_bytes"], 40 * 1024 * 64 // 64)
+                self.assertEqual([stage["stage"] for stage in row["stages"]], list(range(1, 11)))
+                self.assertEqual(sum(stage["requests"] for stage in row["stages"]), 60)
+                self.assertLessEqual(row["ttft_p50_ms"], row["ttft_p90_ms"])
+                self.assertLessEqual(row["ttft_p90_ms"], row["ttft_p99_ms"])
+                self.assertLessEqual(row["hit_used"], row["hit_returned"])
+                self.assertLessEqual(row["hit_returned"], row["hit_resident"])
+                hits = row["hit_gpu"] + row["hit_host"] + row["hit_used"]
+                self.assertAlmostEqual(hits + row["computed_tokens"] / row["prompt_tokens"], 1, places=4)
+        none, varve_row = rows[0], rows[1]
+        self.assertEqual((none["bytes_read"], none["bytes_written"], none["hit_resident"]), (0, 0, 0))
+        self.assertGreater(varve_row["bytes_read"], 0)
+        self.assertGreater(varve_row["hit_used"], 0.05)
+        self.assertLess(varve_row["computed_tokens"], none["computed_tokens"])
+        self.assertEqual(os.listdir(self.path("stores")), [])
+
+    def test_plan_with_a_slow_disk(self):
+        # I/O counts 100,000 times: whatever this machine's disk does, recomputing is faster.
+        none, plan = self.serve(self.stages(), "--engines", "none,varve", "--plan", "on", "--scale", "100000",
+                                "--asap", "1", "--gpu-tokens", "0", "--host-tokens", "4096")
+        self.assertLessEqual(plan["ttft_mean_ms"], 1.02 * none["ttft_mean_ms"])
+
+    def test_no_disk_needed(self):
+        trace = self.stages(20)
+        first, second = (self.good("replay", "--serve", trace, "--engines", "none", "--json").split('"seconds"')[0]
+                         for _ in range(2))
+        self.assertEqual(first, second)
+        self.assertEqual(json.loads(first.rstrip(", ") + "}")["plan"], "off")
+
+    def test_table(self):
+        out = self.good("replay", self.stages(20), "--serve", self.path("stores"), "--engine", "varve", "--scale", "64")
+        self.assertIn("TTFT in ms", out)
+        self.assertEqual([line.split()[:2] for line in out.splitlines()[-2:]], [["varve", "off"], ["varve", "on"]])
+
+    def test_bad_usage(self):
+        trace, stores = self.stages(5), self.path("stores")
+        for text, args in (
+            ("no engine 'nosuch'", [trace, stores, "--engines", "nosuch"]),
+            ("no model 'gpt'", [trace, stores, "--model", "gpt"]),
+            ("no GPU 'abacus'", [trace, stores, "--gpu", "abacus"]),
+            ("no policy 'hope'", [trace, stores, "--policy", "hope"]),
+            ("on, off or both", [trace, stores, "--plan", "maybe"]),
+            ("say where", [trace]),
+            ("--scale wants a number", [trace, stores, "--scale", "0"]),
+            ("--speed must be above 0", [trace, stores, "--speed", "0"]),
+            ("absent", [self.path("absent"), stores]),
+            ("no requests", ["/dev/null", stores]),
+        ):
+            with self.subTest(args=args):
+                self.bad(2, text, "replay", "--serve", *args)
+
+    def test_directory_in_the_way(self):
+        os.makedirs(self.path("stores/serve-varve"))
+        with open(self.path("stores/serve-varve/mine"), "w", encoding="ascii") as mine:
+            mine.write("mine")
+        self.bad(2, "cannot make", "replay", "--serve", self.stages(5), self.path("stores"), "--engines", "varve",
+                 "--scale", "64")
+        self.assertTrue(os.path.exists(self.path("stores/serve-varve/mine")))
 
 
 class BenchTest(CommandTest):

@@ -243,6 +243,34 @@ test_writer(void **state)
 }
 
 static void
+test_writer_of_arrays(void **state)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = open_memstream(&text, &size);
+    struct json_writer writer, item;
+
+    (void)state;
+    assert_non_null(file);
+    writer = json_begin(file);
+    json_array_begin(&writer, "none");
+    json_array_end(&writer);
+    json_array_begin(&writer, "two");
+    item = json_item_begin(&writer, true);
+    json_put_u64(&item, "a", 1);
+    json_put_u64(&item, "b", 2);
+    json_item_end(&item);
+    item = json_item_begin(&writer, false);
+    json_item_end(&item);
+    json_array_end(&writer);
+    json_put_u64(&writer, "last", 3);
+    json_end(&writer);
+    assert_int_equal(fclose(file), 0);
+    assert_string_equal(text, "{\"none\": [], \"two\": [{\"a\": 1, \"b\": 2}, {}], \"last\": 3}\n");
+    free(text);
+}
+
+static void
 test_damaged_texts(void **state)
 {
     static const char good[] =
@@ -274,8 +302,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),         cmocka_unit_test(test_depth), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_text_is),       cmocka_unit_test(test_skip),  cmocka_unit_test(test_writer),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_text_is),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_writer),
+        cmocka_unit_test(test_writer_of_arrays),
         cmocka_unit_test(test_damaged_texts),
     };
 
