@@ -122,11 +122,15 @@ prepare_dir(struct bench_command *command)
     return check_free_space(command);
 }
 
-/* The user's options, or what the bench needs beyond them: room for all pages. */
+/*
+ * The user's options, or what the bench needs beyond them: room for all pages, or most of what is free, as a store would be given that has the disk to itself. (The capacity
+ * says how large segments are, too.)
+ */
 static int
 prepare_options(struct bench_command *command)
 {
     const struct bench_settings *settings = &command->settings;
+    struct statvfs disk;
     char value[32] = "0";
     varve_error err = {0};
     uint64_t batches;
@@ -144,6 +148,8 @@ prepare_options(struct bench_command *command)
     batches = settings->pages / settings->batch + settings->pages / settings->chain + 1; /* about */
     capacity = settings->pages * (settings->page_bytes + settings->page_bytes / 4 + 256) + batches * 8192 +
                ((uint64_t)1 << 30);
+    if (statvfs(settings->dir, &disk) == 0 && capacity < disk.f_bavail * disk.f_frsize / 4 * 3)
+        capacity = disk.f_bavail * disk.f_frsize / 4 * 3;
     command->capacity = capacity;
     (void)snprintf(value, sizeof(value), "%" PRIu64, capacity);
     if (varve_options_set(command->options, "capacity", value, &err) < 0)
@@ -327,9 +333,9 @@ run(struct bench_command *command)
     }
     exit_code = each_engine(command, NULL);
     if (exit_code == CLI_EXIT_OK)
-        exit_code = prepare_options(command);
-    if (exit_code == CLI_EXIT_OK)
         exit_code = prepare_dir(command);
+    if (exit_code == CLI_EXIT_OK)
+        exit_code = prepare_options(command);
     if (exit_code != CLI_EXIT_OK)
         return exit_code;
     command->pages = page_content_create();
