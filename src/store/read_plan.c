@@ -179,6 +179,8 @@ submit_plan(struct get *get, struct read_plan *plan)
         get->bounce_bytes += read->bounce_bytes;
         COUNT(&get->store->counters, get_reads, 1);
         io_submit(get->queue, &read->io);
+        /* To the device now: many at once are held back in the kernel until it has mapped the buffers of all. */
+        get->store->env->ops->wait(get->queue, 0);
     }
     plan->part_count = plan->iov_count = 0;
     plan->bytes = 0;
