@@ -281,6 +281,31 @@ test_used_before_recency_is_known(void **state)
     assert_int_equal(churn_hot_right(), there);
 }
 
+#define MANY_CHAINS 70
+#define MANY_PAGES  1000 /* a chain: more in all than are looked for before a store is open */
+
+/* What is too much to be looked for while the store is opened is known after the first background work. */
+static void
+test_many_pages_are_known_later(void **state)
+{
+    uint64_t live;
+
+    (void)state;
+    life_must_close();
+    life.options[0][1] = "128M";
+    life_must_open();
+    for (uint32_t i = 0; i < MANY_CHAINS; i++)
+        assert_int_equal(life_put(HOT + i, MANY_PAGES, 16), MANY_PAGES);
+    live = life_stat("live_bytes");
+    assert_true(live >= (uint64_t)MANY_CHAINS * MANY_PAGES * 512);
+    life_must_close();
+    (void)delete_heat();
+    life_must_open();
+    assert_int_equal(life_stat("live_bytes"), 0);
+    churn_work();
+    assert_int_equal(life_stat("live_bytes"), live);
+}
+
 /* The capacity changes while the store is open, both ways; what is used most stays. */
 static void
 test_capacity_changes(void **state)
@@ -347,6 +372,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_damaged_pages_are_not_copied, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_restart, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_used_before_recency_is_known, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_many_pages_are_known_later, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_capacity_changes, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_min_free, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_full_below_capacity, churn_setup, churn_teardown),
