@@ -270,22 +270,10 @@ distinct(const uint64_t *places, uint32_t page_count, uint64_t end)
     return found;
 }
 
-/* Some of the pages are known already: one by one. */
+/* Pages of which none is known. *known: one is, and nothing has changed. */
 static int
-add_unknown(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places,
-            uint32_t page_count, uint64_t end, uint64_t value)
-{
-    int rc = VARVE_OK;
-
-    for (uint32_t i = 0; i < page_count && rc == VARVE_OK; i++)
-        rc = heat_add(heat, segment, ns_id, &places[i], 1, i + 1 < page_count ? places[i + 1] : end,
-                      i < value ? value - i : 0);
-    return rc;
-}
-
-int
-heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places, uint32_t page_count,
-         uint64_t end, uint64_t value)
+add_new(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places, uint32_t page_count,
+        uint64_t end, uint64_t value, bool *known)
 {
     uint32_t at = (uint32_t)(places[0] / HEAT_UNIT), more = distinct(places, page_count, end);
     uint32_t end_at = (uint32_t)((end + HEAT_UNIT - 1) / HEAT_UNIT);
@@ -295,10 +283,9 @@ heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const 
     struct heat_group *group = heat_group_of(heat, ns_id), *before = NULL;
 
     assert(value <= heat->clock);
-    if (more == 0)
+    *known = !last && next < end_at;
+    if (more == 0 || *known)
         return VARVE_OK;
-    if (!last && next < end_at)
-        return page_count == 1 ? VARVE_OK : add_unknown(heat, segment, ns_id, places, page_count, end, value);
     if (heat_make_span_room(heat, segment, 2) != VARVE_OK || make_room(heat, segment, more) != VARVE_OK)
         return VARVE_E_NOMEM;
     if (index > 0) {
@@ -322,4 +309,20 @@ heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const 
     for (uint32_t i = index; i < index + more; i++)
         heat_count(heat, group, segment, i);
     return VARVE_OK;
+}
+
+int
+heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, const uint64_t *places, uint32_t page_count,
+         uint64_t end, uint64_t value)
+{
+    bool known;
+    int rc = add_new(heat, segment, ns_id, places, page_count, end, value, &known);
+
+    for (uint32_t i = 0; i < page_count && page_count > 1 && known && rc == VARVE_OK; i++) {
+        bool same;
+
+        rc = add_new(heat, segment, ns_id, &places[i], 1, i + 1 < page_count ? places[i + 1] : end,
+                     i < value ? value - i : 0, &same);
+    }
+    return rc;
 }

@@ -17,8 +17,8 @@ pages_check_call(const varve_store *store, const varve_namespace *ns, const void
 
 /*
  * Few large reads cost the least CPU, many keep the device busy. For batches of 8 MiB, 8, 16 and 32 reads were equal within the noise of a
- * virtual disk; for batches of 2 MiB, 8 reads were a little faster than 16 or 4. (Writes are always as large as they may be: on ext4 each one into preallocated space is a
- * journal entry and a hand-over to a kernel thread; at 256 KiB they reached two thirds of what they do at 1 MiB.)
+ * virtual disk; for batches of 2 MiB, 8 reads were a little faster than 16 or 4. (Writes are always as large as they may be: each one into preallocated space
+ * changes the file system's extents; at 256 KiB they reached two thirds of what they do at 1 MiB.)
  */
 #define PIECES_WANTED   16
 #define PIECE_BYTES_MIN ((uint64_t)256 << 10)

@@ -101,7 +101,7 @@ struct run {
     uint64_t calls_left; /* of this life, for all clients */
     uint64_t segment_unlinks;
     uint64_t room_least; /* bytes that the store was ever left: its capacity, or what min_free left of it */
-    bool faulty; /* operations may fail in this life: no answer is also an answer, and a miss may be one */
+    bool faulty;         /* operations may fail in this life: no answer is also an answer, and a miss may be one */
     struct threads_totals *totals;
 };
 
