@@ -21,6 +21,10 @@ STYLES = {  # color, width, dashes
     "rocksdb": ("#7a4fb5", 1.8, ""),
     "lmdb": ("#23895f", 1.8, ""),
     "hashlog": ("#b0478a", 1.8, ""),
+    "varve get": ("#1257b8", 2.6, ""),
+    "varve put": ("#23895f", 2.6, ""),
+    "raw read": ("#1257b8", 1.4, "5 4"),
+    "raw write": ("#23895f", 1.4, "5 4"),
 }
 OTHER_STYLE = ("#777777", 1.8, "")
 
@@ -91,7 +95,8 @@ def line_parts(axes, name, points):
 
 def line_plot(title, x_names, lines, y_name, logarithmic=False):
     """An <svg> element; `lines` maps names to one value (or None) for each name along x. Empty text where nothing is known."""
-    lines = {name: points for name, points in lines.items() if any(value is not None for value in points)}
+    lines = {name: points for name, points in sorted(lines.items(), key=lambda line: STYLES.get(line[0], OTHER_STYLE)[1])
+             if any(value is not None for value in points)}  # the thickest last, on top
     values = [value for points in lines.values() for value in points if value is not None]
     if not values:
         return ""

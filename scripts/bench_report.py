@@ -168,8 +168,8 @@ def stage_curves(rows, label):
 
 
 def serving_section(rows):
-    keys = (("ttft_mean_ms", "mean"), ("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"), ("hit_resident", "there"),
-            ("hit_returned", "back"), ("hit_used", "used"), ("read_gb_per_s", "read GB/s"), ("write_gb_per_s", "write GB/s"))
+    keys = (("ttft_mean_ms", "mean"), ("ttft_p50_ms", "p50"), ("ttft_p90_ms", "p90"), ("ttft_p99_ms", "p99"),
+            ("hit_resident", "there"), ("hit_returned", "back"), ("hit_used", "used"), ("read_gb_per_s", "read GB/s"), ("write_gb_per_s", "write GB/s"))
     parts = [plots(*(stage_curves(rows, label) for label in rows.workloads()))]
     for label in rows.workloads():
         lines = [[name, *(number(rows.ttft(label, engine, plan, key)) for key, _ in keys)]
@@ -196,7 +196,9 @@ def page_text(facts, runs, rows):
     failed = [run for run in runs if run.get("problem")]
     trouble = f"<p class='missed'>{len(failed)} runs failed or were left out: see the commands.</p>" if failed else ""
     notes = {
-        "Targets": "Computed from the rows below. Where something ran several times, the figure is the median.",
+        "Targets": "Computed from the rows below. Where something ran several times, the figure is the median. "
+                   "Elsewhere: opens after kill -9 (make test), memory of ageing, write amplification and bytes on disk "
+                   "(make bench-churn, docs/space.md).",
         "Throughput by page size": "Calls of 128 pages, cold caches, the same bytes in the same order for all; a sync is in put. "
                                    "docs/benchmarks.md says how each engine is tuned.",
         "Cost against size of store": "Chains of 2,000 pages; the block cache of the index alone holds it whole.",
