@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A fixed suite of benchmarks: runs varve's own commands, keeps what they print, and writes a report (bench_report.py).
 
-  bench.py VARVE --dir DIR            the suite, in DIR, which must be empty or absent; about 15 minutes
+  bench.py VARVE --dir DIR            the suite, in DIR, which must be empty or absent; under 20 minutes
   bench.py VARVE --dir DIR --quick    a small one of 2 minutes, to see that it works
   bench.py --report                   the page anew, from the JSON lines that are there
   bench.py --readme                   the table of README.md, from the same
@@ -224,9 +224,9 @@ def run_suite(args):
             shutil.rmtree(os.path.join(args.dir, name), ignore_errors=True)
         if made:
             os.rmdir(args.dir)
-    facts["seconds"] = round(time.monotonic() - suite.began)
-    with open(os.path.join(args.output, "facts.json"), "w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1)
+        facts["seconds"] = round(time.monotonic() - suite.began)
+        with open(os.path.join(args.output, "facts.json"), "w", encoding="utf-8") as file:
+            json.dump(facts, file, indent=1)
     return 1 if suite.failed else 0
 
 
@@ -241,14 +241,14 @@ def parse_arguments():
     parser.add_argument("--bytes", type=int, help="of a store, for throughput (1 GiB; quick: 256 MiB)")
     parser.add_argument("--large-gb", type=int, help="the large one of the two sizes of store (12; quick: 2)")
     parser.add_argument("--rounds", type=int, help="of throughput (3; quick: 1)")
-    parser.add_argument("--minutes", type=float, help="after which nothing more is begun (20; quick: 4)")
+    parser.add_argument("--minutes", type=float, help="after which nothing more is begun (17; quick: 4)")
     parser.add_argument("--report", action="store_true", help="write the page again")
     parser.add_argument("--readme", action="store_true", help="write the table of README.md")
     args = parser.parse_args()
     if not args.report and not args.readme and (args.varve is None or args.dir is None):
         parser.error("VARVE and --dir are needed")
     args.engines = [name for name in args.engines.split(",") if name]
-    for name, full, quick in (("bytes", GIB, 256 * MIB), ("large_gb", 12, 2), ("rounds", 3, 1), ("minutes", 20, 4)):
+    for name, full, quick in (("bytes", GIB, 256 * MIB), ("large_gb", 12, 2), ("rounds", 3, 1), ("minutes", 17, 4)):
         if getattr(args, name) is None:
             setattr(args, name, full if args.suite == "full" else quick)
     return args

@@ -79,7 +79,8 @@ def machine_text(facts):
 def machine_section(facts):
     names = (("date", "date (UTC)"), ("varve", "version"), ("commit", "commit"), ("cpu", "processor"), ("cores", "cores"),
              ("virtual", "virtual machine"), ("memory_gib", "memory, GiB"), ("kernel", "kernel"),
-             ("file_system", "file system"), ("device", "device"), ("scheduler", "scheduler"), ("load", "load before"), ("seconds", "the suite took, s"))
+             ("file_system", "file system"), ("device", "device"), ("scheduler", "scheduler"),
+             ("load", "load before"), ("seconds", "the suite took, s"))
     return table(("", ""), [(name, escape(facts.get(key, ""))) for key, name in names], "text")
 
 
@@ -169,7 +170,8 @@ def stage_curves(rows, label):
 
 def serving_section(rows):
     keys = (("ttft_mean_ms", "mean"), ("ttft_p50_ms", "p50"), ("ttft_p90_ms", "p90"), ("ttft_p99_ms", "p99"),
-            ("hit_resident", "there"), ("hit_returned", "back"), ("hit_used", "used"), ("read_gb_per_s", "read GB/s"), ("write_gb_per_s", "write GB/s"))
+            ("hit_resident", "there"), ("hit_returned", "back"), ("hit_used", "used"),
+            ("read_gb_per_s", "read GB/s"), ("write_gb_per_s", "write GB/s"))
     parts = [plots(*(stage_curves(rows, label) for label in rows.workloads()))]
     for label in rows.workloads():
         lines = [[name, *(number(rows.ttft(label, engine, plan, key)) for key, _ in keys)]

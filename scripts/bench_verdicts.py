@@ -176,7 +176,7 @@ def index_verdicts(rows):
     value = rows.index("open", MANY_PAGES, "index_bytes_per_page")
     yield Verdict("Index", f"memory with {MANY_PAGES:,} pages", figure_text(value, "bytes a page"), f"<= {INDEX_BYTES:g}",
                   at_most(value, INDEX_BYTES), label)
-    value = rows.index("verify", MANY_PAGES, "us_per_page")
+    value = rows.index("verify", MANY_PAGES, "us_per_page")  # the last pass: all blocks are in the cache by then
     yield Verdict("Index", f"lookup among {MANY_PAGES:,} pages: a get of an empty page, in calls of 2,000",
                   figure_text(value, "us"), f"<= {LOOKUP_US:g} us", at_most(value, LOOKUP_US), label)
 
