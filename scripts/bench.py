@@ -206,6 +206,16 @@ def forget(output, sections):
             pass
 
 
+def suite_name(args):
+    """What the report will be of: with --only, a quick one stays quick."""
+    try:
+        with open(os.path.join(args.output, "facts.json"), encoding="utf-8") as file:
+            before = json.load(file)["suite"]
+    except FileNotFoundError:
+        before = args.suite
+    return "quick" if args.only and before == "quick" else args.suite
+
+
 def run_suite(args):
     made = not os.path.isdir(args.dir)
     os.makedirs(args.dir, exist_ok=True)
@@ -214,7 +224,7 @@ def run_suite(args):
         print(f"bench.py: {args.dir} is not empty: name an empty or a new directory", file=sys.stderr)
         return 2
     forget(args.output, args.only or SECTIONS)
-    facts = {"suite": args.suite, **machine_facts(args.varve, args.dir, ROOT)}
+    facts = {"suite": suite_name(args), **machine_facts(args.varve, args.dir, ROOT)}
     suite = Suite(args)
     try:
         suite.run([entry for section in args.only or SECTIONS for entry in SECTIONS[section](args)])
