@@ -4,12 +4,13 @@ PREFIX ?= /usr/local
 BUILD := build
 BENCH_DIR ?= $(BUILD)/bench-data
 BENCH_BYTES ?= 1073741824
+BENCH_LARGE_GB ?= 12
 ENGINES ?= varve,varve-threads,raw,file,file-threads,rocksdb,lmdb,hashlog
 MINUTES ?= 10
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: all demo test soak fuzz test-sglang lint coverage mutants peers bench bench-churn docs install clean help
+.PHONY: all demo test soak fuzz test-sglang lint coverage mutants peers bench bench-quick bench-churn docs install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -57,10 +58,10 @@ peers: $(BUILD)/build.ninja
 	@$(MAKE) --no-print-directory all
 
 bench: peers
-	@for page in 1048576 65536 16384; do \
-		$(BUILD)/varve bench $(BENCH_DIR) --page-bytes $$page --pages $$(($(BENCH_BYTES) / page)) --batch 128 \
-			--engines $(ENGINES) || exit 1; \
-	done
+	@python3 scripts/bench.py $(BUILD)/varve --dir $(BENCH_DIR) --engines $(ENGINES) --bytes $(BENCH_BYTES) --large-gb $(BENCH_LARGE_GB)
+
+bench-quick: peers
+	@python3 scripts/bench.py $(BUILD)/varve --dir $(BENCH_DIR) --engines $(ENGINES) --quick
 
 bench-churn: all
 	@rm -rf $(BENCH_DIR)/churn && mkdir -p $(BENCH_DIR)
@@ -87,7 +88,9 @@ help:
 	@echo "make lint       format and static analysis only"
 	@echo "make coverage   branch coverage of the library, by file; fails below the targets of scripts/coverage.sh"
 	@echo "make mutants    plant known bugs in a copy of the tree, and see that the tests catch each (takes long)"
-	@echo "make bench      the store beside the raw disk and other stores (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES), ENGINES=...)"
+	@echo "make bench      the store beside the raw disk and other stores, and every target: bench/report/index.html, in 20 minutes"
+	@echo "                (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES), BENCH_LARGE_GB=$(BENCH_LARGE_GB), ENGINES=...)"
+	@echo "make bench-quick   the same, small: 2 minutes"
 	@echo "make bench-churn   gets with and without reclaim, bytes on disk against capacity: $(BUILD)/churn.jsonl, churn.png"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"
 	@echo "make install    to PREFIX=$(PREFIX) (DESTDIR is honoured)"
