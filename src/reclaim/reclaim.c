@@ -70,17 +70,14 @@ reclaim_admits(const struct reclaim *reclaim, uint64_t chain_bytes)
     return chain_bytes + reserve <= reclaim->bytes;
 }
 
-/*
- * Live bytes that a victim may have. An eighth is allowed in any case: emptier segments may be long in coming, and new pages cannot wait. No more than 7/16: copies take
- * room for headers, too, and at half of a segment there is no gain (survivors.c).
- */
+/* Live bytes that a victim may have. An eighth is allowed in any case: emptier segments may be long in coming, and new pages cannot wait. */
 static uint64_t
 live_max(const struct reclaim *reclaim, const struct heat_segment *segment)
 {
     uint64_t bytes = (uint64_t)segment->end * HEAT_UNIT;
     uint64_t paid = bytes / 8 + (reclaim->budget > 0 ? (uint64_t)reclaim->budget : 0);
 
-    return paid < bytes / 16 * 7 ? paid : bytes / 16 * 7;
+    return paid < bytes / 2 ? paid : bytes / 2;
 }
 
 struct heat_segment *

@@ -10,7 +10,7 @@
 
 #define LIST_PAGES_MAX     8192                /* looked for at once: more are sorted apart */
 #define COPY_BYTES         ((uint64_t)2 << 20) /* read and written at once: reads of others wait behind it */
-#define COPIED_PERCENT_MAX 50 /* of a segment: each one that goes makes room for at least half of another */
+#define COPIED_PERCENT_MAX 56 /* of a segment, headers of the copies included: half of one may be live (reclaim.c) */
 #define SHORT_PART                                                                                                     \
     8 /* a segment of at most this part of a full one was sealed early: it goes where there is any gain at all */
 #define FROZEN_MEMTABLES_MAX                                                                                           \

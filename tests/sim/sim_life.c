@@ -12,7 +12,9 @@
 #include "sim_log.h"
 
 #define RECOVERY_BYTES 65536 /* of manifests, before a recovery counts what is there */
-#define RECOUNT_CALLS  5     /* from one recount of what is live to the next */
+#define SURVIVORS_BYTES                                                                                                \
+    ((UINT64_C(128) << 10) + 4096) /* the largest segment: a store that has to shrink may make one to copy what lives */
+#define RECOUNT_CALLS 5            /* from one recount of what is live to the next */
 
 /* Streams of random numbers, one for each part of a run: the part's number is the call's that it begins with. */
 enum stream {
@@ -374,6 +376,8 @@ life_run(struct sim *sim, uint64_t first, uint64_t end, bool last)
     trouble_heat(sim);
     /* A lower capacity leaves more than it allows to the open, and so does an unlink that was lost. */
     sim->used_excess = sim_disk_used(sim->disk) + RECOVERY_BYTES;
+    if (sim_disk_used(sim->disk) > sim->config.capacity)
+        sim->used_excess += SURVIVORS_BYTES;
     sim->phase = SIM_PHASE_OPEN;
     sim->faulty = sim->oracle->in_doubt = false;
     if (!last && sim_rng_chance(&sim->rng, sim->config.crash_open_per_mille))
