@@ -128,8 +128,8 @@ measure_coded(struct get *get, uint64_t elapsed_ns)
 }
 
 /*
- * How fast the device was: until the last read came in. Where pages were decoded meanwhile, it may have waited for that, and is at least that
- * fast.
+ * How fast the device was: until the last read came in, with what it gave to other gets in that time, or several calls at once would each measure their share. Where
+ * pages were decoded meanwhile, it may have waited for that, and is at least that fast.
  */
 static void
 measure(struct get *get, uint64_t began_ns)
@@ -143,7 +143,7 @@ measure(struct get *get, uint64_t began_ns)
         measure_coded(get, elapsed_ns);
     if (get->stored_bytes == 0 || read_ns == 0)
         return;
-    bandwidth = bytes_per_second(get->stored_bytes, read_ns);
+    bandwidth = bytes_per_second(get->device_bytes, read_ns);
     if (get->stored_bytes < BANDWIDTH_SAMPLE_MIN)
         store_average(&store->read_latency_ns, read_ns);
     else if (get->decoded.pages == 0 || bandwidth > atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed))
@@ -165,6 +165,7 @@ varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size
     get.expires = limits_begin(ns, true);
     get.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     began_ns = store->env->ops->now_ns(store->env);
+    get.device_began = atomic_load_explicit(&store->device_bytes, memory_order_relaxed);
     get.fetches = env_zalloc(store->env, count * sizeof(get.fetches[0]));
     plan = read_plan_create(store->env);
     if (get.fetches == NULL || plan == NULL) {

@@ -79,16 +79,21 @@ read_done(struct io *io)
     struct get *get = read->get;
     struct env *env = get->store->env;
 
+    uint64_t bytes = 0;
+
     get->last_read_ns = env->ops->now_ns(env);
     for (uint32_t i = 0; i < read->part_count; i++) {
         const struct part *part = &read->parts[i];
 
+        bytes += part->size;
         if (read->bounce != NULL && io->result == 0) {
             copy_to_page(get, part->page, part->page_offset, read->bounce + part->read_offset, part->size);
             COUNT(&get->store->counters, get_copied_bytes, part->size);
         }
         read_part_done(get, part->page, io->result);
     }
+    get->device_bytes =
+        atomic_fetch_add_explicit(&get->store->device_bytes, bytes, memory_order_relaxed) + bytes - get->device_began;
     log_file_release(get->store->log, read->segment);
     log_release(get->store->log, read->segment);
     get->reads--;

@@ -134,8 +134,9 @@ struct varve_store {
     size_t namespace_count, namespace_capacity;
 
     _Atomic uint64_t last_sync_ns;
+    _Atomic uint64_t device_bytes; /* read for gets */
     _Atomic uint64_t
-        read_bandwidth; /* of the device, stored bytes/s; EWMA of batches that read 1 MiB or more; 0 unknown */
+        read_bandwidth; /* of the device, stored bytes/s; EWMA of batches that read 1 MiB or more, with what others read meanwhile; 0 unknown */
     _Atomic uint64_t read_latency_ns; /* EWMA of batches that read less */
     struct coding coding;
 };
