@@ -97,6 +97,34 @@ test_marks(void **state)
     assert_true(marks[2] == extents[3].offset + 3 * EXTENT_BYTES);
 }
 
+#define CHAIN_FIRST 100 /* behind those of life_setup() */
+
+/* What a sync covers is there after a power failure, though its segment was sealed meanwhile and nothing else was written. */
+static void
+test_sealed_is_durable(void **state)
+{
+    struct iovec iov = {&iov, sizeof(iov)};
+    varve_page cut_short = {.id = life_page_id(1000, 0), .iov = &iov, .iov_count = 1};
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 16; seed++) {
+        uint32_t chain = CHAIN_FIRST + (uint32_t)seed;
+
+        assert_int_equal(life_put(chain, 4, 100), 4);
+        log_close_open(life.store->log);
+        while (log_seal(life.store->log, &life.err) == VARVE_OK)
+            continue;
+        assert_int_equal(varve_sync(life.store, &life.err), VARVE_OK);
+        sim_disk_crash_after(life.disk, 1);
+        (void)varve_put_batch(life.store, life.ns, NULL, &cut_short, 1, 0, &life.err);
+        life_kill();
+        sim_disk_crash(life.disk, SIM_CRASH_POWER, seed);
+        sim_disk_crash_after(life.disk, 0);
+        life_must_open();
+        assert_int_equal(life_get(chain, 4, 100), 4);
+    }
+}
+
 /* Room for more segments than may be unsealed. */
 static int
 setup_many(void **state)
@@ -154,6 +182,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_marks, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_sealed_is_durable, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_unsealed, setup_many, teardown_many),
     };
 

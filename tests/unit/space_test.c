@@ -62,6 +62,26 @@ test_failed_segment(void **state)
     assert_int_equal(life_put(CHAIN + 2, 1, PAGE_BYTES), 1);
 }
 
+/* One that cannot be made, and not be taken away either, keeps its space. */
+static void
+test_failed_segment_stays(void **state)
+{
+    uint64_t used;
+    struct iovec iov = {&used, sizeof(used)};
+    varve_page page = {.id = life_page_id(CHAIN + 3, 0), .iov = &iov, .iov_count = 1};
+
+    (void)state;
+    make_sealed_segments();
+    used = space_used(life.store);
+    store_fault(life.disk, SIM_OP_WRITE, "*.seg", EIO, 0, 1);
+    store_fault(life.disk, SIM_OP_UNLINK, "*.seg", EIO, 0, 1);
+    assert_int_equal(varve_put_batch(life.store, life.ns, NULL, &page, 1, 0, &life.err), VARVE_OK);
+    assert_int_equal(page.status, VARVE_E_IO);
+    assert_int_equal(life.disk->faults_hit, 2);
+    sim_disk_faults_clear(life.disk);
+    assert_true(space_used(life.store) >= used + life.store->segment_bytes);
+}
+
 /* Memory that cannot be had while a segment is made, the one for which the table has to grow included, costs no space. */
 static void
 test_segment_without_memory(void **state)
@@ -219,6 +239,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_failed_segment, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(test_failed_segment_stays, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_segment_without_memory, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_readers_hold_space, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(test_tail_goes_first, life_setup, life_teardown),
