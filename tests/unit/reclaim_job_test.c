@@ -299,6 +299,24 @@ is_live(uint32_t chain)
     return recency_is_live(life.store, &location);
 }
 
+/* HEAT that was written before the last pages of a segment is not all of it, though nothing had to be replayed. */
+static void
+test_heat_of_a_part(void **state)
+{
+    (void)state;
+    assert_int_equal(life_put(HOT, CHAIN_PAGES, PAGE_BYTES / 4), CHAIN_PAGES);
+    assert_int_equal(recency_save(life.store, &life.err), VARVE_OK);
+    assert_int_equal(life_put(HOT + 1, CHAIN_PAGES, PAGE_BYTES / 4), CHAIN_PAGES);
+    log_close_open(life.store->log);
+    assert_int_equal(store_rotate(life.store), VARVE_OK);
+    churn_work();
+    life_kill();
+    life_must_open();
+    assert_int_equal(life_stat("recovered_pages"), 0);
+    assert_true(is_live(HOT));
+    assert_true(is_live(HOT + 1));
+}
+
 #define MANY_CHAINS 70
 #define MANY_PAGES  1000 /* a chain: more in all than are looked for before a store is open */
 
@@ -397,6 +415,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_restart, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_used_before_recency_is_known, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_many_pages_are_known_later, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_heat_of_a_part, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_capacity_changes, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_min_free, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_full_below_capacity, churn_setup, churn_teardown),

@@ -230,6 +230,7 @@ test_not_dead(void **state)
     assert_int_equal(varve_namespace_clear(life.store, other, &life.err), VARVE_OK);
     while (store_tick(life.store))
         continue;
+    assert_null(life.store->reclaim_job);
     assert_int_equal(life_stat("segments_dropped"), 0);
     assert_int_equal(life_pages_right(), LIFE_ALL);
 }
