@@ -235,6 +235,8 @@ test_unknown_codec(void **state)
     (void)state;
     life_edit_header(2, 6, 1, 9);
     life_must_open();
+    assert_int_equal(life_get(2, LIFE_PAGES, LIFE_PAGE_BYTES), 0);
+    assert_int_equal(life_stat("get_reads"), 0); /* not even read: nothing could be made of them */
     assert_int_equal(life_pages_right(), LIFE_ALL - LIFE_PAGES);
     assert_int_equal(life_stat("recovered_pages"), LIFE_ALL);
     life_must_close();
