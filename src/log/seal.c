@@ -19,26 +19,27 @@ sync_segment(struct log *log, struct segment *segment, varve_error *err)
     return VARVE_OK;
 }
 
-/* The same for the directory, if `name` is not durable yet: with all that were made before it is asked for. Lock not held. */
+/* The same for the directory, unless `name` is durable: with it all names that were made before this. Lock not held. */
 static int
 sync_names(struct log *log, uint64_t name, varve_error *err)
 {
     uint64_t made;
-    bool synced;
-    int rc = 0;
+    bool durable;
+    int rc;
 
     mutex_lock(&log->lock);
     made = log->names_made;
-    synced = log->names_synced >= name;
+    durable = log->names_synced >= name;
     mutex_unlock(&log->lock);
-    if (!synced)
-        rc = log->env->ops->sync_dir(log->env);
+    if (durable)
+        return VARVE_OK;
+    rc = log->env->ops->sync_dir(log->env);
     if (rc < 0) {
         log->hooks.sync_failed(log->hooks.arg);
         return error_os(err, rc, "sync the directory");
     }
     mutex_lock(&log->lock);
-    if (!synced && log->names_synced < made)
+    if (log->names_synced < made)
         log->names_synced = made;
     mutex_unlock(&log->lock);
     return VARVE_OK;
@@ -50,7 +51,7 @@ log_sync(struct log *log, varve_error *err)
     struct segment *batch[LOG_UNSEALED_MAX];
     uint64_t low_water[LOG_UNSEALED_MAX];
     uint32_t count = 0;
-    uint64_t name = 0;
+    uint64_t name = 0; /* the latest of the batch */
     int rc = VARVE_OK;
 
     mutex_lock(&log->sync_lock);
@@ -72,7 +73,7 @@ log_sync(struct log *log, varve_error *err)
 
     for (uint32_t i = 0; i < count && rc == VARVE_OK; i++)
         rc = sync_segment(log, batch[i], err);
-    if (rc == VARVE_OK && count > 0)
+    if (rc == VARVE_OK)
         rc = sync_names(log, name, err);
     for (uint32_t i = 0; i < count; i++) {
         mutex_lock(&log->lock);
