@@ -124,8 +124,8 @@ take_free(struct space *space, uint64_t bytes, const uint64_t *limit, uint64_t r
 
 /*
  * What only survivors may take, so that there is always room to copy them to: a segment when the open one has room for no more than the live pages of one
- * victim, which are at most half of one, and the less the more room there is. A victim gives back twice what is copied of it, even a short one: so what is free
- * does not fall below that while it is emptied.
+ * victim, which are at most half of one, and the less the more room there is. A victim gives back nearly twice what is copied of it: so what is free does not fall
+ * below that while it is emptied.
  */
 static uint64_t
 survivors_reserve(varve_store *store)
@@ -154,20 +154,25 @@ make_room(varve_store *store, varve_error *err)
 static int
 take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error *err)
 {
-    uint64_t capacity = space_capacity(store), reserve = survivors_reserve(store);
+    uint64_t capacity = space_capacity(store);
+    bool reserves = true;
     unsigned failures = 0;
     int rc;
 
-    if (for_index && bytes + reserve > capacity)
-        reserve = 0;
-    if (bytes + reserve > capacity)
-        return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
-                         (unsigned long long)bytes, (unsigned long long)capacity);
-    while (!(for_index ? disk_has(store, bytes) : disk_allows(store, bytes, reserve)) ||
-           !take_free(&store->space, bytes, &store->space.capacity, reserve)) {
-        rc = make_room(store, err);
-        if (rc == VARVE_MISS && for_index && reserve > 0) {
+    for (;;) {
+        uint64_t reserve = reserves ? survivors_reserve(store) : 0; /* it changes with what is reclaimed */
+
+        if (for_index && bytes + reserve > capacity)
             reserve = 0;
+        if (bytes + reserve > capacity)
+            return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
+                             (unsigned long long)bytes, (unsigned long long)capacity);
+        if ((for_index ? disk_has(store, bytes) : disk_allows(store, bytes, reserve)) &&
+            take_free(&store->space, bytes, &store->space.capacity, reserve))
+            return VARVE_OK;
+        rc = make_room(store, err);
+        if (rc == VARVE_MISS && for_index && reserves) {
+            reserves = false;
             continue;
         }
         if (rc == VARVE_MISS)
@@ -177,7 +182,6 @@ take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error 
         if (failures > RECLAIM_TRIES || rc == VARVE_E_READONLY)
             return rc;
     }
-    return VARVE_OK;
 }
 
 int
