@@ -15,7 +15,4 @@
  */
 int bench_dir_clean(const char *path, bool remove, char other[256]);
 
-/* Let the kernel forget what it may have cached of the files in the directory, and in those below: matters where direct I/O is off. */
-void bench_dir_drop_caches(const char *path);
-
 #endif

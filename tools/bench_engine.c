@@ -10,8 +10,8 @@
 
 #include "base/error.h"
 #include "bench.h"
-#include "bench_dir.h"
 #include "cli.h"
+#include "directory.h"
 #include "histogram.h"
 #include "page_buffers.h"
 #include "random.h"
@@ -187,7 +187,7 @@ open_phase(struct run *run)
     rc = close_engine(run);
     if (rc < 0)
         return rc;
-    bench_dir_drop_caches(run->subject->settings.path);
+    directory_uncache(run->subject->settings.path);
     bench_clock_start(&clock);
     rc = open_engine(run);
     bench_clock_stop(&clock);

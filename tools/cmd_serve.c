@@ -11,8 +11,8 @@
 
 #include "cli.h"
 #include "commands.h"
+#include "directory.h"
 #include "engine.h"
-#include "serve/page_cache.h"
 #include "serve/report.h"
 #include "serve/store.h"
 
@@ -188,7 +188,7 @@ run_engine(struct serve_command *command, const char *name)
         return CLI_EXIT_USAGE;
     }
     exit_code = run_with_store(command, ops, path);
-    rc = directory_remove(path);
+    rc = directory_delete(path);
     if (rc < 0)
         cli_error("replay: cannot remove %s: %s", path, strerror(-rc));
     return exit_code;

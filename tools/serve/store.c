@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "cli.h"
-#include "serve/page_cache.h"
+#include "directory.h"
 
 #define BUFFER_BYTES_MAX ((uint64_t)512 << 20)
 #define NS_PER_US        1000.0
@@ -84,7 +84,7 @@ store_get(void *arg, const uint32_t *pages, size_t count, bool *loaded, double *
 
     *us = 0;
     if (!store->warm)
-        page_cache_drop(store->path);
+        directory_uncache(store->path);
     for (size_t first = 0, part; first < count; first += part) {
         uint64_t begin;
         int rc;

@@ -3,7 +3,7 @@
  * Pages that some process maps are not dropped, so shared mappings of these files in this one (LMDB's) are emptied first: what was written to them is in the
  * page cache then, and the mapping reads it back when it is touched.
  */
-#include "serve/page_cache.h"
+#include "directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ empty_mapping(const char *line, const char *path)
 }
 
 void
-page_cache_drop(const char *path)
+directory_uncache(const char *path)
 {
     char *absolute = realpath(path, NULL);
     FILE *maps = fopen("/proc/self/maps", "re");
@@ -74,7 +74,7 @@ remove_entry(const char *path, const struct stat *status, int type, struct FTW *
 }
 
 int
-directory_remove(const char *path)
+directory_delete(const char *path)
 {
     return nftw(path, remove_entry, DESCRIPTORS, FTW_PHYS | FTW_DEPTH) == 0 ? 0 : -errno;
 }
