@@ -178,8 +178,7 @@ store_apply_options(varve_store *store, varve_error *err)
     uint64_t available;
     int rc;
 
-    index_set_shape(store->index, (uint32_t)options->size_ratio, (uint32_t)options->runs_per_level,
-                    (uint32_t)options->runs_last_level);
+    control_configure(store);
     if (options->capacity == space_capacity(store)) {
         admission_set(store, options_rate(options->write_budget, options->capacity));
         return VARVE_OK;
@@ -241,6 +240,7 @@ free_store(varve_store *store)
 
     if (store->reclaim_job != NULL)
         reclaim_abandon(store);
+    control_deinit(store);
     if (store->index != NULL)
         index_destroy(store->index);
     recency_deinit(store);
@@ -268,6 +268,7 @@ free_store(varve_store *store)
     mutex_deinit(&store->admission.lock);
     mutex_deinit(&store->reclaim_lock);
     mutex_deinit(&store->recency.lock);
+    mutex_deinit(&store->control.lock);
     mutex_deinit(&store->slice_lock);
     env_free(env, store);
 }
@@ -283,6 +284,7 @@ create_store(struct env *env, const varve_options *options)
     store->options = *options;
     store->next_branch = 1;
     mutex_init(&store->slice_lock);
+    mutex_init(&store->control.lock);
     mutex_init(&store->recency.lock);
     mutex_init(&store->reclaim_lock);
     mutex_init(&store->moves_lock);
@@ -380,6 +382,9 @@ store_open(struct env *env, const varve_options *options, varve_store **out, var
         atomic_store_explicit(&store->last_sync_ns, now_ns, memory_order_relaxed);
         COUNT(&store->counters, open_time_us, (now_ns - began_ns) / 1000);
         admission_set(store, options_rate(store->options.write_budget, store->options.capacity));
+        rc = control_init(store, err);
+    }
+    if (rc == VARVE_OK) {
         rc = store_start_background(store, err);
     }
     if (rc != VARVE_OK) {

@@ -11,7 +11,6 @@
 #include "store/pages.h"
 
 /* Extents in one memtable, at most: each costs a read of its header when the store is opened after a crash. */
-#define ACTIVE_EXTENTS_MAX 4096
 
 /* Pages that lie deeper have no known children: depths that come from disk must not overflow. */
 #define PARENT_DEPTH_MAX (UINT32_MAX - VARVE_BATCH_PAGES_MAX - 2 * EXTENT_PAGES_MAX)
@@ -409,6 +408,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
                 unsigned flags, varve_error *err)
 {
     struct put put = {.store = store, .pages = pages, .count = count};
+    uint64_t begin_ns;
     int rc;
 
     rc = pages_check_call(store, ns, pages, count, err);
@@ -417,6 +417,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     if (rc != VARVE_OK)
         return rc;
     COUNT(&store->counters, put_calls, 1);
+    begin_ns = store->env->ops->now_ns(store->env);
     put.expires = limits_begin(ns, true);
     put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     put.extents_end = &put.extents;
@@ -443,6 +444,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     else if ((flags & VARVE_PUT_SYNC) != 0 && (rc = store_sync(store, NULL)) != VARVE_OK)
         fail_all(pages, count, rc); /* stored, but not as durably as was asked for */
     count_errors(&put);
+    COUNT(&store->counters, put_time_us, (store->env->ops->now_ns(store->env) - begin_ns) / 1000);
     if (log_has_work(store->log) || store_sync_due(store) || space_is_short(store))
         store_wake_background(store);
     return VARVE_OK;
