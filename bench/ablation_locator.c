@@ -6,7 +6,7 @@
  *   locator                 fingerprint -> block, as lookups of the index do it
  *   bloom                   10 bits a key for each run, then a binary search in the block index, then one in the block
  *   bloom, one line         the same, with all bits of a key in one cache line
- *   locator, extents   what the store has: the same pages as extents in the order of branches (a Bloom filter could not lead to these)
+ *   locator, extents        what the store has: the same pages as extents in the order of branches (a Bloom filter could not lead to these)
  */
 #include <stdio.h>
 #include <stdlib.h>
