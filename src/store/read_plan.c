@@ -303,7 +303,7 @@ read_pages(struct get *get, struct read_plan *plan)
         total += get->fetches[i].wanted ? get->fetches[i].read_bytes : 0;
     get->piece_bytes = store_piece_bytes(get->store, total);
     bounce_begin(&get->bounce, &get->store->bounce_memory,
-                 get->piece_bytes + 2 * IO_ALIGN_MAX); /* where it begins and ends within blocks */
+                 get->piece_bytes + UINT64_C(2) * IO_ALIGN_MAX); /* where it begins and ends within blocks */
     for (size_t i = 0; i < get->count; i++) {
         if (get->fetches[i].wanted)
             plan_page(get, plan, (uint32_t)i);
