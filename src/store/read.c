@@ -180,6 +180,7 @@ varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size
         read_pages(&get, plan);
         COUNT(&store->counters, get_misses, read_missed(&get, plan));
         io_queue_release(store->pool, get.queue);
+        bounce_end(&get.bounce);
         forget_corrupt(&get);
         measure(&get, began_ns);
     } else {

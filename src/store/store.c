@@ -258,6 +258,7 @@ free_store(varve_store *store)
     if (store->space.capacity > 0)
         space_deinit(&store->space);
     coding_deinit(&store->coding);
+    buffers_deinit(&store->bounce_memory);
     cond_deinit(&store->background.progress);
     cond_deinit(&store->background.wake);
     mutex_deinit(&store->background.lock);
@@ -293,6 +294,7 @@ create_store(struct env *env, const varve_options *options)
     mutex_init(&store->namespace_change);
     mutex_init(&store->namespace_lock);
     mutex_init(&store->background.lock);
+    buffers_init(&store->bounce_memory, env, BOUNCE_ALIGN);
     coding_init(&store->coding, env, (uint32_t)options->codec_threads);
     cond_init(&store->background.wake);
     cond_init(&store->background.progress);

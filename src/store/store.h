@@ -8,7 +8,7 @@
  *   read.c       get                    read_plan.c     which reads it takes
  *   read_decode.c  what a read brings   walk.c      probe, exists, touch, remove
  *   coding.c     codecs, when to code   extent_encode.c  pages coded before they are written
- *   speed.c      how fast reads are
+ *   speed.c      how fast reads are     bounce.c        memory between the device and small or unaligned buffers
  *   tick.c       background work        space.c     capacity
  *   control.c    the controller's windows and decisions     control_log.c  what it says of them
  *   namespace.c  namespaces             limits.c, pin.c, admission.c   what is kept, and what is stored
@@ -30,6 +30,7 @@
 #include "log/log.h"
 #include "manifest/manifest.h"
 #include "reclaim/write_budget.h"
+#include "store/bounce.h"
 #include "store/coding.h"
 #include "store/control.h"
 #include "store/limits.h"
@@ -97,6 +98,7 @@ struct background {
 struct varve_store {
     struct env *env;
     struct io_queue_pool *pool;
+    struct buffers bounce_memory;
     struct varve_options options; /* as opened; live ones change under background.lock */
     struct env_file *lock_file;
     struct log *log;

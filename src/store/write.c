@@ -422,6 +422,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
     put.extents_end = &put.extents;
     put.batch.store = store;
+    bounce_begin(&put.batch.bounce, &store->bounce_memory, store->options.io_bytes);
     put.batch.element = (enum varve_element)ns->element_type;
     check_pages(&put);
     rc = store_writable(store, NULL);
@@ -439,6 +440,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     }
     rc = run_put(&put, parent, err);
     io_queue_release(store->pool, put.batch.queue);
+    bounce_end(&put.batch.bounce);
     if (rc != VARVE_OK)
         fail_all(pages, count, rc);
     else if ((flags & VARVE_PUT_SYNC) != 0 && (rc = store_sync(store, NULL)) != VARVE_OK)
