@@ -16,11 +16,12 @@
 #include "plain_env.h"
 #include "random.h"
 
-#define WINDOW_S  0.5
-#define KINDS     5
-#define ERROR_MAX 0.10 /* of the model, for a configuration */
-#define SEEDS     60
-#define WINDOWS   600
+#define WINDOW_S      0.5
+#define KINDS         5
+#define ERROR_MAX     0.10 /* of the model, for a configuration */
+#define SEEDS         60
+#define WINDOWS       600
+#define ADVERSARY_MAX 1.75
 
 static const struct control_bounds bounds = {
     .memory_bytes = 64 << 20,
