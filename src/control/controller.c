@@ -14,7 +14,7 @@
 #define DEAD_BAND     0.05 /* of the present cost: what is cheaper by less is not worth a thought */
 #define REGRET_FACTOR 2.0  /* times the cost of the switch */
 #define PAYBACK_S     5.0  /* time in which a switch should have earned what it costs */
-#define SHAPE_MARGIN  0.1  /* of the present cost */
+#define SHAPE_MARGIN  0.1 /* of the present cost */
 #define SWITCH_MIN_S  0.02 /* no switch is taken to be cheaper */
 #define PAID          0.5  /* of its price, the regret that led to it included: then it paid */
 #define HOLD_MIN      3 /* windows between switches; doubled after one that did not pay, halved after one that did, */

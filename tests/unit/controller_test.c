@@ -21,7 +21,7 @@
 #define ERROR_MAX     0.10 /* of the model, for a configuration */
 #define SEEDS         60
 #define WINDOWS       600
-#define ADVERSARY_MAX 1.75
+#define ADVERSARY_MAX 2.0
 
 static const struct control_bounds bounds = {
     .memory_bytes = 64 << 20,
