@@ -10,7 +10,8 @@
 
 #define ROUNDS        50 /* windows, so that nothing is left of what was assumed before: 0.8^50 */
 #define BATCH_READS   4
-#define BATCH_LOOKUPS 1000
+#define BATCH_LOOKUPS 4000
+#define BATCHES_MIN   5 /* of a round: as many searches as false positives are judged by */
 #define SECONDS_MAX   600
 
 /* VARVE_OK; VARVE_MISS: there are no runs; a code: a block could not be read. */
@@ -52,7 +53,7 @@ try_round(varve_store *store, uint64_t round_ns)
     struct control *control = &store->control;
     struct control_sums begin, end;
     struct reuse_sample reuse;
-    int rc;
+    int batches = 0, rc;
 
     mutex_lock(&store->slice_lock);
     control_sums_take(store, &begin);
@@ -61,7 +62,8 @@ try_round(varve_store *store, uint64_t round_ns)
         if (rc == VARVE_OK)
             try_lookups(store);
         control_sums_take(store, &end);
-    } while (rc == VARVE_OK && end.at_ns - begin.at_ns < round_ns);
+        batches++;
+    } while (rc == VARVE_OK && (batches < BATCHES_MIN || end.at_ns - begin.at_ns < round_ns));
     mutex_lock(&control->lock);
     control_measure_constants(&control->constants, &begin, &end);
     index_reuse_take(store->index, &reuse);
