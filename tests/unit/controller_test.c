@@ -327,12 +327,43 @@ test_reverts(void **state)
     world_end(&world);
 }
 
+/* One that alone is dearer than predicted is not gone to again at once: the next one is. */
+static void
+test_barred(void **state)
+{
+    static struct world world;
+    struct random random = random_make(1);
+    struct control_choice mistake;
+    struct control_decision decision;
+    unsigned windows = 0;
+
+    (void)state;
+    world_begin(&world, &random, 0);
+    for (int i = 0; i < 60; i++)
+        (void)work(&world, 2);
+    mistake = controller_choice(world.controller);
+    assert_true(controller_configure(world.controller, CONTROL_OFF, &start));
+    assert_true(controller_configure(world.controller, CONTROL_ON, &start));
+    world.costs[2][index_of(&world, &mistake)] *= 10;
+    do {
+        decision = work(&world, 2);
+        assert_true(windows++ < 100);
+    } while (decision.event != CONTROL_REVERT);
+    assert_memory_equal(&decision.from, &mistake, sizeof(mistake));
+    do {
+        decision = work(&world, 2);
+        assert_true(windows++ < 100);
+    } while (decision.event != CONTROL_SWITCH);
+    assert_memory_not_equal(&decision.to, &mistake, sizeof(mistake));
+    world_end(&world);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_settles), cmocka_unit_test(test_regret),  cmocka_unit_test(test_adversary),
-        cmocka_unit_test(test_modes),   cmocka_unit_test(test_reverts),
+        cmocka_unit_test(test_modes),   cmocka_unit_test(test_reverts), cmocka_unit_test(test_barred),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
