@@ -7,6 +7,7 @@
  */
 #include "native.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -282,7 +283,7 @@ lines_add(void *arg, const char *line)
 
     if (lines->room - lines->bytes < bytes + 1) {
         size_t room = 2 * (lines->room + bytes + 1);
-        char *text = PyMem_RawRealloc(lines->text, room);
+        char *text = realloc(lines->text, room);
 
         if (text == NULL) {
             lines->failed = true;
@@ -335,7 +336,7 @@ store_control_log(PyObject *object, PyObject *Py_UNUSED(unused))
     store_leave(self);
     PyEval_RestoreThread(thread);
     list = lines.failed ? PyErr_NoMemory() : lines_list(&lines);
-    PyMem_RawFree(lines.text);
+    free(lines.text);
     return list;
 }
 
