@@ -143,7 +143,7 @@ test_damage(void **state)
 
     (void)state;
     memset(longer, 'x', sizeof(longer));
-    memcpy(longer, FORMAT_CONTROL_HEAD, strlen(FORMAT_CONTROL_HEAD));
+    memcpy(longer, FORMAT_CONTROL_HEAD, sizeof(FORMAT_CONTROL_HEAD) - 1);
     longer[sizeof(longer) - 1] = '\n';
     for (size_t i = 0; i <= COUNT_OF(contents); i++) {
         bool oversized = i == COUNT_OF(contents);
