@@ -464,6 +464,13 @@ typedef struct varve_tune_row {
 VARVE_API int64_t varve_tune(varve_store *store, const varve_tune_mix *mix, varve_tune_row *rows, size_t room,
                              varve_error *err);
 
+/*
+ * Measure what reading a block and asking a locator cost here, and how often a locator errs, for so many seconds, and let varve_tune() and the controller reckon with it. For
+ * stores without traffic, which have measured nothing yet; flushes and merges are not tried. VARVE_OK; VARVE_MISS: there are no runs yet (they come with
+ * the first flush, or a close). Blocks on the device; background work waits for a fiftieth of it at a time.
+ */
+VARVE_API int varve_tune_measure(varve_store *store, double seconds, varve_error *err);
+
 /* What varve_check() found; `problem` is called once for each, with one line of text. */
 typedef struct varve_check_report {
     uint32_t struct_size;

@@ -5,13 +5,15 @@
 
 #include "cli.h"
 #include "commands.h"
+#include "decisions.h"
 #include "json.h"
 #include "published_stats.h"
 #include "store_stats.h"
 
 static const char description[] = "Open the store in DIR and print its statistics. Gauges describe the store; counters "
                                   "count since it was opened, so here\n"
-                                  "they show what opening it took. A store that is in use is locked: then what its "
+                                  "they show what opening it took. Then the last decisions of the controller of the "
+                                  "index, of earlier processes, too. A store that is in use is locked: then what its "
                                   "process wrote to DIR.prom is printed, as\n"
                                   "the SGLang plugin does every few seconds.\n";
 
@@ -31,12 +33,22 @@ print_text(const struct store_stats *stats)
 }
 
 static void
-print_json(const struct store_stats *stats)
+print_decisions(const struct decisions *decisions)
+{
+    if (decisions->count > 0)
+        (void)printf("\ndecisions of the controller, the last one last:\n");
+    for (size_t i = 0; i < decisions->count; i++)
+        (void)printf("%s\n", decisions->lines[i]);
+}
+
+static void
+print_json(const struct store_stats *stats, const struct decisions *decisions)
 {
     struct json_writer json = json_begin(stdout);
 
     for (size_t i = 0; i < stats->count; i++)
         json_put_u64(&json, varve_stat_describe(i)->name, stats->values[i]);
+    json_put_texts(&json, "decisions", decisions->lines, decisions->count);
     json_end(&json);
 }
 
@@ -54,6 +66,7 @@ print_prometheus(const struct store_stats *stats)
 static int
 print_stats(const char *path, varve_options *options, bool json, bool prometheus)
 {
+    static struct decisions decisions;
     struct store_stats stats;
     varve_error err = {0};
     varve_store *store;
@@ -61,17 +74,24 @@ print_stats(const char *path, varve_options *options, bool json, bool prometheus
 
     if (rc == VARVE_E_LOCKED && published_stats_print(path, json         ? PUBLISHED_JSON
                                                             : prometheus ? PUBLISHED_PROMETHEUS
-                                                                         : PUBLISHED_TEXT))
+                                                                         : PUBLISHED_TEXT)) {
+        decisions_read(path, &decisions);
+        if (!json && !prometheus)
+            print_decisions(&decisions);
         return cli_flush(CLI_EXIT_OK);
+    }
     if (rc != VARVE_OK)
         return cli_cannot_open(&err, path);
     store_stats_read(store, &stats);
-    if (json)
-        print_json(&stats);
-    else if (prometheus)
+    decisions_read(path, &decisions);
+    if (json) {
+        print_json(&stats, &decisions);
+    } else if (prometheus) {
         print_prometheus(&stats);
-    else
+    } else {
         print_text(&stats);
+        print_decisions(&decisions);
+    }
     return cli_flush(cli_close(store, CLI_EXIT_OK));
 }
 

@@ -12,5 +12,6 @@ int cmd_replay(int argc, char **argv);
 int cmd_serve(int argc, char **argv); /* varve replay --serve: argv without the --serve */
 int cmd_stat(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 
 #endif

@@ -128,6 +128,18 @@ json_put_u64s(struct json_writer *writer, const char *key, const uint64_t *value
 }
 
 void
+json_put_texts(struct json_writer *writer, const char *key, const char *const *values, size_t count)
+{
+    write_key(writer, key);
+    (void)fputc('[', writer->file);
+    for (size_t i = 0; i < count; i++) {
+        (void)fputs(i == 0 ? "" : ", ", writer->file);
+        write_string(writer->file, values[i]);
+    }
+    (void)fputc(']', writer->file);
+}
+
+void
 json_array_begin(struct json_writer *writer, const char *key)
 {
     write_key(writer, key);

@@ -24,6 +24,7 @@ void json_put_u64(struct json_writer *writer, const char *key, uint64_t value);
 void json_put_double(struct json_writer *writer, const char *key, double value); /* null when not finite */
 void json_put_hex(struct json_writer *writer, const char *key, const uint8_t *bytes, size_t size);
 void json_put_u64s(struct json_writer *writer, const char *key, const uint64_t *values, size_t count);
+void json_put_texts(struct json_writer *writer, const char *key, const char *const *values, size_t count);
 void json_end(struct json_writer *writer);
 
 /* An array of objects: begin; for each item a writer of its own, from json_item_begin() to json_item_end(); end. */

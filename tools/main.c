@@ -17,6 +17,7 @@ static const struct command commands[] = {
     {"replay", "play a request trace against a store and verify every byte", cmd_replay},
     {"bench", "put, open, probe and get, beside the raw speed of the disk", cmd_bench},
     {"stat", "print the statistics of a store", cmd_stat},
+    {"tune", "judge every configuration of the index for a mix of work", cmd_tune},
     {"check", "verify a store: index, space, and with --deep every page", cmd_check},
     {"ls", "list namespaces, branches, extents or pages", cmd_ls},
     {"dump", "show the structures in a file of a store", cmd_dump},

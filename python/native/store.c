@@ -7,6 +7,8 @@
  */
 #include "native.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 PyObject *store_type;
@@ -266,6 +268,78 @@ store_stats(PyObject *object, PyObject *Py_UNUSED(unused))
     return stats;
 }
 
+/* Lines of the controller's log, gathered without the GIL. */
+struct lines {
+    char *text; /* one after the other, with newlines */
+    size_t bytes, room;
+    bool failed;
+};
+
+static void
+lines_add(void *arg, const char *line)
+{
+    struct lines *lines = arg;
+    size_t bytes = strlen(line);
+
+    if (lines->room - lines->bytes < bytes + 1) {
+        size_t room = 2 * (lines->room + bytes + 1);
+        char *text = realloc(lines->text, room);
+
+        if (text == NULL) {
+            lines->failed = true;
+            return;
+        }
+        lines->text = text;
+        lines->room = room;
+    }
+    memcpy(lines->text + lines->bytes, line, bytes);
+    lines->text[lines->bytes + bytes] = '\n';
+    lines->bytes += bytes + 1;
+}
+
+/* A new list of str. */
+static PyObject *
+lines_list(const struct lines *lines)
+{
+    PyObject *list = PyList_New(0);
+    size_t begin = 0;
+
+    for (size_t i = 0; list != NULL && i < lines->bytes; i++) {
+        PyObject *line;
+
+        if (lines->text[i] != '\n')
+            continue;
+        line = PyUnicode_DecodeASCII(lines->text + begin, (Py_ssize_t)(i - begin), "replace");
+        if (line == NULL || PyList_Append(list, line) < 0) {
+            Py_DECREF(list);
+            list = NULL;
+        }
+        Py_XDECREF(line);
+        begin = i + 1;
+    }
+    return list;
+}
+
+static PyObject *
+store_control_log(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+    struct store_object *self = (struct store_object *)(void *)object;
+    struct lines lines = {NULL, 0, 0, false};
+    varve_store *store = store_enter(self);
+    PyThreadState *thread;
+    PyObject *list;
+
+    if (store == NULL)
+        return NULL;
+    thread = PyEval_SaveThread();
+    (void)varve_control_log(store, lines_add, &lines);
+    store_leave(self);
+    PyEval_RestoreThread(thread);
+    list = lines.failed ? PyErr_NoMemory() : lines_list(&lines);
+    free(lines.text);
+    return list;
+}
+
 static PyObject *
 store_io_align(PyObject *object, void *Py_UNUSED(unused))
 {
@@ -302,6 +376,7 @@ store_type_make(void)
         {"sync", store_sync, METH_NOARGS, NULL},
         {"set_option", store_set_option, METH_VARARGS, NULL},
         {"stats", store_stats, METH_NOARGS, NULL},
+        {"control_log", store_control_log, METH_NOARGS, NULL},
         {0},
     };
     static PyGetSetDef attributes[] = {

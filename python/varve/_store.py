@@ -130,6 +130,14 @@ class Store:
         """All counters and gauges by name, as varve.stat_descriptions() lists them. Never blocks on the device."""
         return self._native.stats()
 
+    def control_log(self) -> list[str]:
+        """The last decisions of the controller of the index, the oldest first: up to 64 lines of text for people.
+
+        Those of this process; `varve stat DIR` prints earlier ones, too. docs/controller.md says how to read them. Never
+        blocks on the device.
+        """
+        return self._native.control_log()
+
     @property
     def io_align(self) -> int:
         """Bytes that addresses and sizes of buffers should be multiples of, so that nothing is copied (512 to 4096)."""

@@ -88,8 +88,9 @@ struct env_ops {
      */
     void (*wait)(struct env_queue *queue, uint32_t at_least);
 
-    uint64_t (*now_ns)(struct env *env); /* monotonic */
-    uint64_t (*random)(struct env *env); /* for salts: unpredictable in production, seeded in tests */
+    uint64_t (*now_ns)(struct env *env);      /* monotonic */
+    uint64_t (*realtime_ns)(struct env *env); /* since 1970: for people to read, it may jump */
+    uint64_t (*random)(struct env *env);      /* for salts: unpredictable in production, seeded in tests */
     void *(*alloc)(
         struct env *env, size_t size,
         size_t

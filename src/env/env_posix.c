@@ -288,13 +288,26 @@ posix_free_space(struct env *env, uint64_t *bytes)
 }
 
 static uint64_t
-posix_now_ns(struct env *env)
+clock_ns(clockid_t clock)
 {
     struct timespec now;
 
-    (void)env;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t
+posix_now_ns(struct env *env)
+{
+    (void)env;
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+static uint64_t
+posix_realtime_ns(struct env *env)
+{
+    (void)env;
+    return clock_ns(CLOCK_REALTIME);
 }
 
 static uint64_t
@@ -379,6 +392,7 @@ posix_env_create(int dir_fd, const struct env_settings *settings)
         .lock = posix_lock,
         .free_space = posix_free_space,
         .now_ns = posix_now_ns,
+        .realtime_ns = posix_realtime_ns,
         .random = posix_random,
         .alloc = posix_alloc,
         .free = posix_free,

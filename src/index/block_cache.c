@@ -330,6 +330,19 @@ block_cache_pin(struct block_cache *cache, const struct run *run, uint32_t block
     return rc;
 }
 
+int
+block_cache_read(struct block_cache *cache, const struct run *run, uint32_t block)
+{
+    struct block_ref *ref = transient_create(cache->env);
+    int rc;
+
+    if (ref == NULL)
+        return VARVE_E_NOMEM;
+    rc = load(cache, run, block, ref);
+    transient_destroy(cache->env, ref);
+    return rc;
+}
+
 void
 block_cache_unpin(struct block_cache *cache, struct block_ref *ref)
 {

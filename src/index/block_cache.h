@@ -71,6 +71,8 @@ uint64_t block_cache_bytes(struct block_cache *cache);
  * VARVE_E_NOMEM: counted, nothing pinned.
  */
 int block_cache_pin(struct block_cache *cache, const struct run *run, uint32_t block, struct block_ref **out);
+/* Read a block and keep nothing of it: counted like one that was not in the cache. */
+int block_cache_read(struct block_cache *cache, const struct run *run, uint32_t block);
 void block_cache_unpin(struct block_cache *cache, struct block_ref *ref);
 
 #endif

@@ -344,6 +344,26 @@ count_cache(struct block_cache *cache, struct index_stats *out)
     out->read_errors += atomic_load_explicit(&cache->read_errors, memory_order_relaxed);
 }
 
+int
+index_read_any(struct index *index, uint64_t random)
+{
+    struct index_view *view = index_view_acquire(index);
+    uint64_t blocks = 0;
+    int rc = VARVE_MISS;
+
+    for (uint32_t i = 0; i < view->run_count; i++)
+        blocks += view->runs[i]->meta.blocks;
+    random = blocks > 0 ? random % blocks : 0;
+    for (uint32_t i = 0; i < view->run_count && rc == VARVE_MISS; i++) {
+        if (random < view->runs[i]->meta.blocks)
+            rc = block_cache_read(&index->cache, view->runs[i], (uint32_t)random);
+        else
+            random -= view->runs[i]->meta.blocks;
+    }
+    index_view_release(view);
+    return rc;
+}
+
 void
 index_stats_get(struct index *index, struct index_stats *out)
 {

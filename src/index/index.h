@@ -188,6 +188,8 @@ void index_iter_destroy(struct index_iter *iter);
 size_t index_view_runs(struct index_view *view, struct run_meta *out, size_t capacity);
 
 void index_stats_get(struct index *index, struct index_stats *out);
+/* Read some block of the runs from the device, whatever the cache has. VARVE_OK; VARVE_MISS: there is none; a code, as of a lookup's. */
+int index_read_any(struct index *index, uint64_t random);
 /* How blocks were used since the last call. */
 struct reuse_sample;
 void index_reuse_take(struct index *index, struct reuse_sample *out);

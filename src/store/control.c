@@ -35,8 +35,8 @@ control_memory(const struct varve_options *options)
     return options->block_cache_bytes + MEMTABLES * options->memtable_bytes;
 }
 
-static void
-sums_take(varve_store *store, struct control_sums *out)
+void
+control_sums_take(varve_store *store, struct control_sums *out)
 {
     struct counters *counters = &store->counters;
 
@@ -76,7 +76,7 @@ control_init(varve_store *store, varve_error *err)
     control->constants.false_bits = start.fingerprint_bits;
     index_reuse_take(store->index, &sample);
     control->constants.reuse_step_bytes = (double)sample.step_blocks * BLOCK_BYTES;
-    sums_take(store, &control->begin);
+    control_sums_take(store, &control->begin);
     control->opened_ns = control->begin.at_ns;
     return VARVE_OK;
 }
@@ -85,6 +85,7 @@ void
 control_deinit(varve_store *store)
 {
     controller_destroy(store->control.controller);
+    env_free(store->env, store->control.earlier);
 }
 
 static void
@@ -153,10 +154,7 @@ carry_out(varve_store *store, const struct control_decision *decision)
 
     if (decision->event == CONTROL_NONE)
         return;
-    mutex_lock(&control->lock);
-    control->log[control->logged++ % CONTROL_LOG_MAX] =
-        (struct control_entry){store->env->ops->now_ns(store->env) - control->opened_ns, *decision};
-    mutex_unlock(&control->lock);
+    control_log_add(store, decision);
     if (decision->event != CONTROL_SWITCH && decision->event != CONTROL_REVERT)
         return;
     COUNT(&store->counters, control_switches, 1);
@@ -180,7 +178,7 @@ control_slice(varve_store *store)
 
     if (began_ns - control->begin.at_ns < WINDOW_NS_MIN)
         return;
-    sums_take(store, &now);
+    control_sums_take(store, &now);
     if (!window_is_over(&control->begin, &now))
         return;
     control_layout(store, &layout);

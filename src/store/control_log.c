@@ -7,8 +7,6 @@
 #include "format/run_format.h"
 #include "store/store.h"
 
-#define LINE_BYTES 512
-
 static const char *
 event_name(enum control_event event)
 {
@@ -35,8 +33,23 @@ print_choice(char *buf, size_t size, const struct control_choice *choice)
                     choice->memtable_bytes >> 10, choice->cache_bytes >> 10);
 }
 
-static void
-print_entry(char line[LINE_BYTES], const struct control_entry *entry)
+void
+control_log_add(varve_store *store, const struct control_decision *decision)
+{
+    struct control *control = &store->control;
+    const struct control_entry entry = {
+        .at_ns = store->env->ops->now_ns(store->env) - control->opened_ns,
+        .realtime_ns = store->env->ops->realtime_ns(store->env),
+        .decision = *decision,
+    };
+
+    mutex_lock(&control->lock);
+    control->log[control->logged++ % CONTROL_LOG_MAX] = entry;
+    mutex_unlock(&control->lock);
+}
+
+void
+control_print(const struct control_entry *entry, char line[CONTROL_LINE_BYTES])
 {
     const struct control_decision *decision = &entry->decision;
     const struct control_mix *mix = &decision->mix;
@@ -51,10 +64,10 @@ print_entry(char line[LINE_BYTES], const struct control_entry *entry)
         (void)snprintf(why, sizeof(why), "; measured %.4f s/s, predicted %.4f", decision->measured,
                        decision->cost_from);
     if (decision->event == CONTROL_SLEEP || decision->event == CONTROL_WAKE)
-        (void)snprintf(line, LINE_BYTES, "%9.1f s  %s; measured %.4f of %.4f s/s", (double)entry->at_ns / 1e9,
+        (void)snprintf(line, CONTROL_LINE_BYTES, "%9.1f s  %s; measured %.4f of %.4f s/s", (double)entry->at_ns / 1e9,
                        event_name(decision->event), mix->index_s, mix->payload_s);
     else
-        (void)snprintf(line, LINE_BYTES,
+        (void)snprintf(line, CONTROL_LINE_BYTES,
                        "%9.1f s  %s %s -> %s; %.0f pages/s put, %.0f walks/s, %.0f searches/s (%.0f found)%s",
                        (double)entry->at_ns / 1e9, event_name(decision->event), from, to, mix->pages_put, mix->walks,
                        mix->searches, mix->searches_found, why);
@@ -68,7 +81,7 @@ varve_control_log(varve_store *store, void (*line)(void *arg, const char *text),
 
     for (uint64_t i = 0; line != NULL; i++) { /* the lock is not held while others' code runs */
         struct control_entry entry = {0};
-        char text[LINE_BYTES];
+        char text[CONTROL_LINE_BYTES];
         uint64_t first;
         bool more;
 
@@ -81,7 +94,7 @@ varve_control_log(varve_store *store, void (*line)(void *arg, const char *text),
         mutex_unlock(&control->lock);
         if (!more)
             break;
-        print_entry(text, &entry);
+        control_print(&entry, text);
         line(arg, text);
         count++;
     }

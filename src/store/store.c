@@ -19,7 +19,8 @@
 #define MANIFEST_PART         4 /* of the share: the next one is begun at that size */
 #define MANIFEST_BYTES_MIN    ((uint64_t)64 << 10)
 #define MANIFEST_BYTES_MAX    ((uint64_t)8 << 20)
-#define FIXED_FILES_BYTES     ((uint64_t)64 << 10) /* LOCK, CURRENT, CURRENT.tmp, the directory itself */
+#define FIXED_FILES_BYTES                                                                                              \
+    ((uint64_t)104 << 10) /* LOCK, CURRENT and CONTROL, the last two twice; the directory itself */
 
 int
 store_writable(varve_store *store, varve_error *err)
@@ -339,6 +340,7 @@ bring_up(varve_store *store, varve_error *err)
     if (rc == VARVE_OK) {
         recovery_sweep(store); /* before the replay writes runs: what is swept is not counted */
         recency_restore(store);
+        control_load(store);
         recency_begin_life(store);                          /* the replay may have to reclaim */
         space_set_capacity(store, store->options.capacity); /* there may be more than that */
         rc = recovery_replay(recovery, err);
@@ -431,6 +433,8 @@ settle(varve_store *store, varve_error *err)
         rc = manifest_sync(store->manifest, err);
     if (rc == VARVE_OK)
         (void)recency_save(store, NULL); /* losing it is harmless */
+    if (rc == VARVE_OK && store->control.saved != store->control.logged)
+        (void)control_save(store, NULL); /* and this */
     return error_settle(err, rc);
 }
 

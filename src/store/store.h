@@ -10,7 +10,8 @@
  *   coding.c     codecs, when to code   extent_encode.c  pages coded before they are written
  *   speed.c      how fast reads are     bounce.c        memory between the device and small or unaligned buffers
  *   tick.c       background work        space.c     capacity
- *   control.c    the controller's windows and decisions     control_log.c  what it says of them
+ *   control.c    the controller's windows and decisions     control_log.c, control_file.c   what it says of them
+ *   control_trial.c   what things cost, tried out
  *   namespace.c  namespaces             limits.c, pin.c, admission.c   what is kept, and what is stored
  *   check.c      index against log
  *

@@ -168,6 +168,12 @@ save_recency(varve_store *store)
     return recency_save_due(store) ? recency_save(store, NULL) : VARVE_MISS;
 }
 
+static int
+save_control(varve_store *store)
+{
+    return control_save_due(store) ? control_save(store, NULL) : VARVE_MISS;
+}
+
 /*
  * The first of the kinds of work that there is something to do for. One that fails does not stand in the way of those behind it: a segment that cannot be
  * made must not keep what was put from being synced. VARVE_MISS: there is nothing to do; a code: and something failed.
@@ -175,8 +181,8 @@ save_recency(varve_store *store)
 static int
 do_slice(varve_store *store)
 {
-    static int (*const kinds[])(varve_store * store) = {fit_manifest, prepare,       seal,  sync_if_due, flush,
-                                                        load_recency, reclaim_slice, merge, save_recency};
+    static int (*const kinds[])(varve_store * store) = {fit_manifest, prepare,       seal,  sync_if_due,  flush,
+                                                        load_recency, reclaim_slice, merge, save_recency, save_control};
     int result = VARVE_MISS;
 
     limits_tick(store);

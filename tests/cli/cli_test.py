@@ -16,7 +16,7 @@ import time
 import unittest
 
 VARVE = ""
-COMMANDS = ["trace", "replay", "bench", "stat", "check", "ls", "dump", "options"]
+COMMANDS = ["trace", "replay", "bench", "stat", "tune", "check", "ls", "dump", "options"]
 REPLAY_KEYS = """trace requests pages_probed pages_hit pages_put hit_rate wrong_bytes get_gb_per_s put_gb_per_s
     probe_us_p50 probe_us_p99 get_us_p50 get_us_p99 put_us_p50 put_us_p99 disk_bytes_max capacity_bytes
     write_amplification""".split()
@@ -305,10 +305,89 @@ class InspectTest(CommandTest):
         prometheus = self.good("stat", self.kv, "--prometheus")
         stats = json.loads(self.good("stat", self.kv, "--json"))
         self.assertGreater(stats["disk_bytes"], self.result["pages_put"] * 4096)
+        self.assertIsInstance(stats.pop("decisions"), list)
         for name in stats:
             self.assertRegex(text, rf"(?m)^{name} ")
             self.assertRegex(prometheus, rf"(?m)^varve_{name} \d+$")
             self.assertRegex(prometheus, rf"(?m)^# TYPE varve_{name} (gauge|counter)$")
+
+    def test_decisions(self):
+        control = os.path.join(self.kv, "CONTROL")
+        head = "# Decisions of the controller of the index.\n"
+        lines = ["2026-01-02T03:04:05Z      1.0 s  switch T=8 -> T=4", "2026-01-02T03:04:06Z      2.0 s  wake"]
+        with open(control, "w", encoding="ascii") as file:
+            file.write(head + "".join(f"{line}\n" for line in lines))
+        self.assertTrue(self.good("stat", self.kv).endswith(
+            "\ndecisions of the controller, the last one last:\n" + "".join(f"{line}\n" for line in lines)))
+        self.assertEqual(json.loads(self.good("stat", self.kv, "--json"))["decisions"], lines)
+        self.assertNotIn("decisions", self.good("stat", self.kv, "--prometheus"))
+        for damage in ("nonsense\n", head + "x" * 100000, head[1:] + "line\n", ""):
+            with open(control, "w", encoding="ascii") as file:
+                file.write(damage)
+            self.assertEqual(json.loads(self.good("stat", self.kv, "--json"))["decisions"], [])
+            self.good("check", self.kv)
+        with open(control, "w", encoding="ascii") as file:
+            file.write(head + "an escape \x1b[2J\n")
+        self.assertEqual(json.loads(self.good("stat", self.kv, "--json"))["decisions"], ["an escape ?[2J"])
+
+    def tune(self, *args):
+        return [json.loads(line) for line in self.good("tune", self.kv, "--json", *args).splitlines()]
+
+    def test_tune(self):
+        store, *rows = self.tune("--mix", "put=1000,walk=100,miss=5,pages=64,turns=4,payload=1e6", "--explain", "--top",
+                                 "500")
+        self.assertEqual([store[key] for key in ("put", "walk", "miss", "pages", "turns")], [1000, 100, 5, 64, 4])
+        self.assertEqual([store["kind"], store["measured"], store["would_sleep"]], ["store", 0, 1])
+        self.assertGreater(len(rows), 200)
+        costs = [row["cost"] for row in rows]
+        self.assertEqual(costs, sorted(costs))
+        self.assertEqual([row["rank"] for row in rows], list(range(1, len(rows) + 1)))
+        self.assertEqual((sum(row["current"] for row in rows), sum(row["choice"] for row in rows)), (1, 1))
+        current = next(row for row in rows if row["current"])
+        self.assertEqual((current["size_ratio"], current["runs_per_level"], current["percent_of_current"]), (8, 3, 100))
+        for row in rows:
+            parts = sum(row[f"cost_{part}"] for part in ("reads", "locators", "flushes", "merges"))
+            self.assertAlmostEqual(parts, row["cost"], delta=1e-4 * row["cost"] + 1e-9)
+            self.assertAlmostEqual(row["percent_of_current"], 100 * row["cost"] / current["cost"], delta=0.1)
+        short = self.tune("--mix", "put=1000,payload=1e-9", "--explain", "--top", "2")
+        self.assertEqual(short[0]["would_sleep"], 0)
+        self.assertLessEqual(len(short), 5)
+        own = self.tune("--mix", "walk=1")[0]  # as the branches of the store are
+        branches = self.rows("--branches")
+        self.assertAlmostEqual(own["pages"], sum(row["pages"] for row in branches) / len(branches), delta=0.01)
+        self.assertGreaterEqual(own["turns"], 1)
+        self.assertEqual(self.tune("--mix", "walk=1", "--measure", "0.1")[0]["measured"], 1)
+
+    def test_tune_in_text(self):
+        text = self.good("tune", self.kv, "--mix", "put=1000,walk=100,payload=1e6", "--explain", "--top", "3")
+        self.assertIn("defaults, not measured (--measure)", text)
+        self.assertIn("  current\n", text)
+        self.assertIn("the controller would sleep", text)
+        self.assertRegex(text, r"(?m)^choice: ")
+        text = self.good("tune", self.kv, "--mix", "put=1000,walk=100,payload=1e-6")
+        self.assertIn("the controller would be awake", text)
+        self.assertIn("--measure tries this device", text)
+        self.assertIn("measured here:", self.good("tune", self.kv, "--mix", "miss=1", "-e", "--measure", "0.1"))
+
+    def test_tune_wrong_mix(self):
+        for text, mix in (
+            ("did you mean 'walk'", "wakl=1"),
+            ("there are put, walk", "frobnicate=1"),
+            ("NAME=VALUE", "put"),
+            ("NAME=VALUE", "=5"),
+            ("NAME=VALUE", ","),
+            ("put wants a number", "put="),
+            ("put wants a number", "put=1K"),
+            ("put wants a number", "put=-1"),
+            ("put wants a number", "put=nan"),
+            ("turns are at least 1", "walk=1,turns=0.5"),
+            ("no work", "pages=10"),
+            ("no work", ""),
+        ):
+            self.bad(2, text, "tune", self.kv, "--mix", mix)
+        self.bad(2, "for which work?", "tune", self.kv)
+        self.bad(3, "does not exist", "tune", self.path("absent"), "--mix", "put=1")
+        self.bad(2, "--measure", "tune", self.kv, "--mix", "put=1", "--measure", "601")
 
     def test_locked(self):
         acks = self.path("acks")

@@ -261,6 +261,23 @@ def test_stats_have_the_described_names(store, ns):
     )
 
 
+def test_control_log(store_path, open_store):
+    with open_store() as store:
+        ns = store.namespace("n")
+        assert store.control_log() == []
+        put_pages(ns, make_ids(4))  # reads and writes of pages, beside which the index is nothing
+        end = time.monotonic() + 60
+        while not store.control_log() and time.monotonic() < end:
+            ns.exists_batch(make_ids(10000))
+        lines = store.control_log()
+        assert lines and all(isinstance(line, str) and "\n" not in line for line in lines)
+        assert " s  sleep: " in lines[0] or " s  switch " in lines[0]
+    with open_store() as store:
+        assert store.control_log() == []
+    with open(os.path.join(store_path, "CONTROL"), encoding="ascii") as file:
+        assert [line.split("  ", 1)[1] for line in file.read().splitlines()[1:]][0].strip() == lines[0].strip()
+
+
 def test_aligned_buffers_are_not_copied(store, ns):
     align = store.io_align
     assert 512 <= align <= 4096

@@ -151,7 +151,8 @@ count_file(void *arg, const char *name)
         files->manifests++;
         break;
     case FORMAT_FILE_FIXED:
-        known = strcmp(name, FORMAT_CURRENT_TMP_NAME) != 0 && strcmp(name, FORMAT_HEAT_TMP_NAME) != 0;
+        known = strcmp(name, FORMAT_CURRENT_TMP_NAME) != 0 && strcmp(name, FORMAT_HEAT_TMP_NAME) != 0 &&
+                strcmp(name, FORMAT_CONTROL_TMP_NAME) != 0;
         break;
     case FORMAT_FILE_OTHER:
         break;

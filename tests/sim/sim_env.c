@@ -391,6 +391,13 @@ sim_now_ns(struct env *env)
     return disk->now_ns;
 }
 
+/* The clock of the disk began in 2033. */
+static uint64_t
+sim_realtime_ns(struct env *env)
+{
+    return UINT64_C(2000000000) * 1000000000 + sim_now_ns(env);
+}
+
 static uint64_t
 sim_random(struct env *env)
 {
@@ -452,6 +459,7 @@ const struct env_ops sim_env_ops = {
     .submit = sim_submit,
     .wait = sim_wait,
     .now_ns = sim_now_ns,
+    .realtime_ns = sim_realtime_ns,
     .random = sim_random,
     .alloc = sim_memory,
     .free = sim_free,

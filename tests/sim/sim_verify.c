@@ -193,7 +193,8 @@ judge_directory(void *arg, const struct manifest_state *state)
             named = number == account->manifest;
             break;
         case FORMAT_FILE_FIXED:
-            named = strcmp(entry->name, FORMAT_CURRENT_TMP_NAME) != 0 && strcmp(entry->name, FORMAT_HEAT_TMP_NAME) != 0;
+            named = strcmp(entry->name, FORMAT_CURRENT_TMP_NAME) != 0 &&
+                    strcmp(entry->name, FORMAT_HEAT_TMP_NAME) != 0 && strcmp(entry->name, FORMAT_CONTROL_TMP_NAME) != 0;
             if (strcmp(entry->name, FORMAT_HEAT_NAME) == 0)
                 account->heat_bytes = log_pad(bytes, 12);
             break;

@@ -127,6 +127,13 @@ threads_now_ns(struct env *env)
     return sim_env_ops.now_ns(env);
 }
 
+static uint64_t
+threads_realtime_ns(struct env *env)
+{
+    point();
+    return sim_env_ops.realtime_ns(env);
+}
+
 static void *
 threads_alloc(struct env *env, size_t size, size_t align)
 {
@@ -161,6 +168,7 @@ threads_env_attach(struct run *run)
     ops.submit = threads_submit;
     ops.wait = threads_wait;
     ops.now_ns = threads_now_ns;
+    ops.realtime_ns = threads_realtime_ns;
     ops.alloc = threads_alloc;
     ops.free = threads_free;
     run->disk->env.ops = &ops;

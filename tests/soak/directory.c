@@ -48,8 +48,8 @@ directory_stray(const char *path, uint64_t segments, uint64_t runs)
         else if (kind != NULL && strcmp(kind, ".manifest") == 0)
             manifests++;
         else if (strcmp(entry->d_name, "LOCK") != 0 && strcmp(entry->d_name, "CURRENT") != 0 &&
-                 strcmp(entry->d_name, "HEAT") != 0 && strcmp(entry->d_name, ".") != 0 &&
-                 strcmp(entry->d_name, "..") != 0)
+                 strcmp(entry->d_name, "HEAT") != 0 && strcmp(entry->d_name, "CONTROL") != 0 &&
+                 strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             (void)snprintf(what, sizeof(what), "stray %s", entry->d_name);
     }
     (void)closedir(dir);

@@ -247,18 +247,20 @@ test_prediction(void **state)
         struct control_constants constants, others;
         struct control_mix mix, other;
         struct outlook_layout layout, again;
-        double correlation;
+        double correlation, ratio = 0;
 
         measured[w][0] = run(&works[w], &configs[0], &mix, &layout, &constants);
         for (size_t c = 0; c < CONFIGS; c++) {
             if (c > 0)
                 measured[w][c] = run(&works[w], &configs[c], &other, &again, &others);
             forecast[w][c] = predicted(&configs[c], &mix, &constants, &layout);
+            ratio += forecast[w][c] / measured[w][c] / CONFIGS;
             print_message("work %zu config %zu: predicted %.4f s, measured %.4f\n", w, c, forecast[w][c],
                           measured[w][c]);
         }
         correlation = rank_correlation(forecast[w], measured[w], CONFIGS);
-        print_message("work %zu: rank correlation %.2f\n", w, correlation);
+        print_message("work %zu: rank correlation %.2f, predicted over measured %.2f\n", w, correlation, ratio);
+        assert_true(ratio > 0.75 && ratio < 1.25);
         within += correlation / MIXES;
     }
     print_message("rank correlation: %.3f over all, %.3f in the mean of the mixes\n",

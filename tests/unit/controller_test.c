@@ -356,12 +356,82 @@ test_reverts(void **state)
     world_end(&world);
 }
 
+/* One that alone is dearer than predicted is not gone to again at once: the next one is. */
+static void
+test_barred(void **state)
+{
+    static struct world world;
+    struct random random = random_make(1);
+    struct control_choice mistake;
+    struct control_decision decision;
+    unsigned windows = 0;
+
+    (void)state;
+    world_begin(&world, &random, 0);
+    for (int i = 0; i < 60; i++)
+        (void)work(&world, 2);
+    mistake = controller_choice(world.controller);
+    assert_true(controller_configure(world.controller, CONTROL_OFF, &start));
+    assert_true(controller_configure(world.controller, CONTROL_ON, &start));
+    world.costs[2][index_of(&world, &mistake)] *= 10;
+    do {
+        decision = work(&world, 2);
+        assert_true(windows++ < 100);
+    } while (decision.event != CONTROL_REVERT);
+    assert_memory_equal(&decision.from, &mistake, sizeof(mistake));
+    do {
+        decision = work(&world, 2);
+        assert_true(windows++ < 100);
+    } while (decision.event != CONTROL_SWITCH);
+    assert_memory_not_equal(&decision.to, &mistake, sizeof(mistake));
+    world_end(&world);
+}
+
+/* What is cheaper by less than the dead band is left alone, however long it would have been. */
+static void
+test_dead_band(void **state)
+{
+    static struct world world;
+    struct random random = random_make(1);
+    unsigned tried = 0;
+
+    (void)state;
+    world_begin(&world, &random, 0);
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        double least = world.costs[kind][0];
+
+        for (size_t i = 1; i < GRID_COUNT; i++)
+            least = fmin(least, world.costs[kind][i]);
+        for (size_t i = 0; i < GRID_COUNT; i++) {
+            const struct control_choice close = grid_choice(world.grid, i);
+
+            if (world.costs[kind][i] < 1.01 * least || world.costs[kind][i] > 1.045 * least)
+                continue;
+            (void)controller_configure(world.controller, CONTROL_OFF, &close); /* nothing is left of the last one */
+            assert_true(controller_configure(world.controller, CONTROL_ON, &close));
+            for (int window = 0; window < 40; window++)
+                (void)work(&world, kind);
+            world.switches = 0;
+            assert_true(controller_configure(world.controller, CONTROL_OFF, &close));
+            assert_true(controller_configure(world.controller, CONTROL_ON, &close));
+            for (int window = 0; window < 100; window++)
+                (void)work(&world, kind); /* the average is of this work alone by now */
+            assert_int_equal(world.switches, 0);
+            tried++;
+        }
+    }
+    print_message("%u configurations within the dead band\n", tried);
+    assert_true(tried > 0);
+    world_end(&world);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_settles),   cmocka_unit_test(test_growth), cmocka_unit_test(test_regret),
-        cmocka_unit_test(test_adversary), cmocka_unit_test(test_modes),  cmocka_unit_test(test_reverts),
+        cmocka_unit_test(test_settles),   cmocka_unit_test(test_growth),    cmocka_unit_test(test_regret),
+        cmocka_unit_test(test_adversary), cmocka_unit_test(test_modes),     cmocka_unit_test(test_reverts),
+        cmocka_unit_test(test_barred),    cmocka_unit_test(test_dead_band),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

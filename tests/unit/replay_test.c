@@ -270,6 +270,8 @@ failing_put(bool manifest_fails)
 static void
 test_failed_put(void **state)
 {
+    uint64_t torn = 0, listed;
+
     (void)state;
     for (int lost = 0; lost <= 1; lost++) {
         (void)life_teardown(NULL);
@@ -290,15 +292,22 @@ test_failed_put(void **state)
         assert_int_equal(life_get(TORN_CHAIN, FAILED_PAGES, LIFE_PAGE_BYTES), FAILED_PAGES);
         assert_int_equal(life_pages_right(), LIFE_ALL);
     }
-    (void)life_teardown(NULL);
-    (void)life_setup(NULL);
-    assert_int_equal(failing_put(true), VARVE_E_IO);
-    assert_int_equal(life_stat("read_only"), 1);
-    life_kill();
-    life_must_open(); /* and verifies all of them, since nothing was synced any more */
-    assert_true(life_stat("recovered_torn_pages") > 0);
-    assert_int_equal(life_listed(TORN_CHAIN, FAILED_PAGES), FAILED_PAGES - life_stat("recovered_torn_pages"));
-    assert_int_equal(life_pages_right(), LIFE_ALL);
+    for (uint32_t tries = 0; torn == 0;
+         tries++) { /* writes that fail may have arrived: all pages, or what takes the header away */
+        assert_true(tries < 8);
+        (void)life_teardown(NULL);
+        (void)life_setup(NULL);
+        for (uint32_t i = 1; i <= tries; i++)
+            assert_int_equal(life_put(TORN_CHAIN + i, 1, 100), 1);
+        assert_int_equal(failing_put(true), VARVE_E_IO);
+        assert_int_equal(life_stat("read_only"), 1);
+        life_kill();
+        life_must_open(); /* and verifies all of them, since nothing was synced any more */
+        torn = life_stat("recovered_torn_pages");
+        listed = life_listed(TORN_CHAIN, FAILED_PAGES);
+        assert_true(listed == FAILED_PAGES - torn || (torn == 0 && listed == 0));
+        assert_int_equal(life_pages_right(), LIFE_ALL);
+    }
 }
 
 #define HEADER_DEPTH 68 /* of an extent */
