@@ -26,13 +26,15 @@
 #define FORMAT_CURRENT_TMP_NAME "CURRENT.tmp"
 #define FORMAT_HEAT_NAME        "HEAT"
 #define FORMAT_HEAT_TMP_NAME    "HEAT.tmp"
+#define FORMAT_SOCKET_NAME      "SOCKET"
+#define FORMAT_WRITERS_NAME     "WRITERS"
 
 enum format_file_kind {
     FORMAT_FILE_OTHER = 0, /* not a file of a store */
     FORMAT_FILE_SEGMENT,
     FORMAT_FILE_RUN,
     FORMAT_FILE_MANIFEST,
-    FORMAT_FILE_FIXED, /* LOCK, CURRENT, HEAT, and the last two with .tmp */
+    FORMAT_FILE_FIXED, /* LOCK, SOCKET, WRITERS, CURRENT, HEAT, and the last two with .tmp */
 };
 
 /* "0000000000000007.seg", ".run", ".manifest": 16 hexadecimal digits of the file number. name: FORMAT_NAME_MAX bytes. */
