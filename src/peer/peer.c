@@ -162,7 +162,7 @@ keep_idle(struct peer *peer, struct peer_link *link)
 int
 peer_connect(struct peer *peer, bool first, varve_error *err)
 {
-    struct peer_link *link;
+    struct peer_link *link = NULL;
     int rc = link_create(peer, first, &link, err);
 
     if (rc < 0)
