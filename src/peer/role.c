@@ -295,3 +295,16 @@ role_again(varve_store *store, varve_namespace *ns, int64_t *rc, struct role_ret
         *rc = VARVE_E_TIMEOUT;
     return false;
 }
+
+void
+role_tend(varve_store *store)
+{
+    struct role_retry retry = {0};
+    int64_t rc;
+
+    do {
+        if (role_owns(store, &retry))
+            return;
+        rc = peer_owner_stats(store, NULL, 0);
+    } while (role_again(store, NULL, &rc, &retry));
+}

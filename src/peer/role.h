@@ -10,6 +10,9 @@
 /* As varve_open(), in env, which is taken over on success. */
 int role_open(struct env *env, const varve_options *options, varve_store **out, varve_error *err);
 
+/* Of a peer, now and then while it calls nothing: if the owner is gone, find the next, or be it. */
+void role_tend(varve_store *store);
+
 /* As varve_close(). */
 int role_close(varve_store *store, varve_error *err);
 
