@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,9 @@
 
 #define CHAIN_PAGES 40
 #define PAGE_SIZE   65536
+
+#define THREADS       6
+#define THREAD_CHAINS 12
 
 /* What a helper process does. */
 enum task {
@@ -36,6 +40,7 @@ enum task {
     TASK_CHECK,     /* problems, or a negative code */
     TASK_PUT_LOOP,  /* put chains from the argument on until killed; never answers */
     TASK_TIMED_GET, /* milliseconds that a get took */
+    TASK_THREADS,   /* THREADS threads put and get chains from the argument on: those that are whole */
     TASK_CLOSE,     /* status; the process ends */
 };
 
@@ -50,7 +55,7 @@ struct helper {
     int orders, answers;
 };
 
-static const char *const settings[] = {"capacity=256M", "segment_bytes=4M", "peer_timeout_ms=2000", NULL};
+static const char *const settings[] = {"capacity=768M", "segment_bytes=4M", "peer_timeout_ms=2000", NULL};
 static const char *const impatient[] = {"capacity=256M", "segment_bytes=4M", "peer_timeout_ms=200", NULL};
 
 static uint64_t
@@ -139,6 +144,46 @@ run_check(varve_store *store)
     return rc < 0 ? rc : (int64_t)report.problems;
 }
 
+struct thread {
+    pthread_t thread;
+    varve_store *store;
+    varve_namespace *ns;
+    uint64_t first;
+    int64_t whole;
+};
+
+static void *
+thread_main(void *arg)
+{
+    struct thread *thread = arg;
+
+    for (uint64_t chain = thread->first; chain < thread->first + THREAD_CHAINS; chain++) {
+        if (put_stored(thread->store, thread->ns, chain) == CHAIN_PAGES &&
+            by_ids(thread->store, thread->ns, TASK_PROBE, chain) == CHAIN_PAGES &&
+            get_right(thread->store, thread->ns, chain) == CHAIN_PAGES)
+            thread->whole++;
+    }
+    return NULL;
+}
+
+static int64_t
+run_threads(varve_store *store, varve_namespace *ns, uint64_t first)
+{
+    struct thread threads[THREADS];
+    int64_t whole = 0;
+
+    for (uint64_t i = 0; i < THREADS; i++) {
+        threads[i] = (struct thread){.store = store, .ns = ns, .first = first + i * THREAD_CHAINS};
+        if (pthread_create(&threads[i].thread, NULL, thread_main, &threads[i]) != 0)
+            return -1;
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        (void)pthread_join(threads[i].thread, NULL);
+        whole += threads[i].whole;
+    }
+    return whole;
+}
+
 static int64_t
 do_order(varve_store *store, varve_namespace *ns, const struct order *order)
 {
@@ -171,6 +216,8 @@ do_order(varve_store *store, varve_namespace *ns, const struct order *order)
     case TASK_TIMED_GET:
         (void)get_right(store, ns, order->argument);
         return (int64_t)(now_ms() - began_ms);
+    case TASK_THREADS:
+        return run_threads(store, ns, order->argument);
     case TASK_CLOSE:
         return varve_close(store, NULL);
     case TASK_PROBE:
@@ -402,6 +449,36 @@ test_owner_killed(void **state)
     scratch_remove(path);
 }
 
+/* A process with many threads in the middle of calls takes over, and all of them go on. */
+static void
+test_threads(void **state)
+{
+    uint64_t seed = rng_seed(5);
+    char path[PATH_BYTES];
+
+    (void)state;
+    scratch_create(path);
+    for (uint64_t round = 0; round < 4; round++) {
+        bool is_owner;
+        struct helper owner = helper_start(path, settings, &is_owner), peers[2];
+
+        assert_true(is_owner);
+        for (uint64_t i = 0; i < 2; i++) {
+            peers[i] = helper_start(path, settings, &is_owner);
+            send_order(&peers[i], TASK_THREADS, 10000 * (round + 1) + 1000 * i);
+        }
+        (void)usleep((unsigned)(rng_below(&seed, 150000)));
+        helper_kill(&owner);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(answer_of(&peers[i]), THREADS * THREAD_CHAINS);
+        assert_int_equal(tell(&peers[0], TASK_STAT, 0) + tell(&peers[1], TASK_STAT, 0), 1);
+        helper_close(&peers[0]);
+        helper_close(&peers[1]);
+        check_directory(path);
+    }
+    scratch_remove(path);
+}
+
 /* One that closes while others use it is replaced as well. */
 static void
 test_owner_closes(void **state)
@@ -549,7 +626,7 @@ main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),       cmocka_unit_test(test_owner_killed), cmocka_unit_test(test_owner_closes),
         cmocka_unit_test(test_peer_killed), cmocka_unit_test(test_owner_hangs),  cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_fork),        cmocka_unit_test(test_threads),
     };
 
     scratch_require((uint64_t)1 << 30);
