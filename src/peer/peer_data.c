@@ -99,31 +99,26 @@ locate(struct get *get)
 {
     struct transfer *transfer = get->source_arg;
     uint8_t *ids = list_ids(get->store->env, get->pages, get->count);
-    struct peer_answer answer;
-    int rc;
+    struct peer_answer answer = {.size = 0};
+    bool located = ids != NULL &&
+                   ask_pages(transfer, MESSAGE_LOCATE, get->ns_id, ids, get->count, &answer) == VARVE_OK &&
+                   answer.status == VARVE_OK;
 
-    if (ids == NULL)
-        return;
-    rc = ask_pages(transfer, MESSAGE_LOCATE, get->ns_id, ids, get->count, &answer);
     env_free(get->store->env, ids);
-    if (rc != VARVE_OK || answer.status != VARVE_OK)
-        return;
-    if (answer.size != get->count * MESSAGE_LOCATION_BYTES) {
-        (void)break_off(transfer);
-        return;
-    }
+    if (located && answer.size != get->count * MESSAGE_LOCATION_BYTES)
+        located = break_off(transfer) == VARVE_OK;
     for (size_t i = 0; i < get->count; i++) {
         struct location location;
         bool found;
 
-        if (!message_location_decode(answer.body + i * MESSAGE_LOCATION_BYTES, &location, &found)) {
-            (void)break_off(transfer);
-            return;
-        }
-        if (!get->fetches[i].sought)
+        if (!read_seeks(get, i) || !located)
+            continue;
+        located = message_location_decode(answer.body + i * MESSAGE_LOCATION_BYTES, &location, &found) ||
+                  break_off(transfer) == VARVE_OK;
+        if (!located || !found || location.codec > CODING_PLANES)
             continue;
         get->fetches[i].location = location;
-        get->fetches[i].found = found && location.codec <= CODING_PLANES;
+        read_place(get, (uint32_t)i);
     }
 }
 

@@ -186,21 +186,41 @@ serve_exists(struct client *client, varve_namespace *ns, const struct message_id
     answer_add(answer, exists, asked->count);
 }
 
-/* Pages that were moved while they were looked for are looked for again, as a get of the owner would. */
-static void
-locate(struct get *get)
+/* One look for what is not found yet, as a get of the owner does it. Returns how many are missing still. */
+static size_t
+locate_some(struct get *get, const varve_id *ids, struct location *locations, bool *found)
 {
-    size_t missing = 1;
+    struct index_view *view = index_view_acquire(get->store->index);
+    struct index_cursor cursor;
+    struct touches touches;
+    size_t missing = 0;
 
-    for (int lookups = 0; lookups < LOOKUPS_MAX && missing > 0; lookups++) {
-        if (lookups > 0 && log_losses(get->store->log) == get->losses)
+    touches_begin(&touches, get->store, view, get->count, get->expires);
+    touches.unless_recent = true;
+    index_cursor_init(&cursor, view);
+    for (size_t i = 0; i < get->count; i++) {
+        if (found[i])
+            continue;
+        found[i] = read_find(get, &cursor, &ids[i], &locations[i]);
+        if (found[i])
+            touches_add(&touches, &locations[i], (int64_t)i);
+        missing += !found[i];
+    }
+    touches_end(&touches);
+    index_cursor_deinit(&cursor);
+    index_view_release(view);
+    return missing;
+}
+
+/* Pages that were moved while they were looked for are looked for again. */
+static void
+locate(struct get *get, const varve_id *ids, struct location *locations, bool *found)
+{
+    for (int lookups = 1;; lookups++) {
+        get->losses = log_losses(get->store->log);
+        if (locate_some(get, ids, locations, found) == 0 || lookups == LOOKUPS_MAX ||
+            log_losses(get->store->log) == get->losses)
             return;
-        read_locate(get);
-        missing = 0;
-        for (size_t i = 0; i < get->count; i++) {
-            get->fetches[i].sought = !get->fetches[i].found;
-            missing += !get->fetches[i].found;
-        }
     }
 }
 
@@ -211,28 +231,23 @@ serve_locate(struct client *client, varve_namespace *ns, const struct message_id
     struct env *env = store->env;
     struct get get = {.store = store, .count = asked->count, .ns_id = asked->ns_id};
     uint8_t *records = env->ops->alloc(env, (size_t)asked->count * MESSAGE_LOCATION_BYTES, 1);
+    struct location *locations = env->ops->alloc(env, asked->count * sizeof(locations[0]), _Alignof(struct location));
+    bool *found = env_zalloc(env, asked->count * sizeof(found[0]));
 
-    get.pages = env->ops->alloc(env, asked->count * sizeof(get.pages[0]), _Alignof(varve_page));
-    get.fetches = env_zalloc(env, asked->count * sizeof(get.fetches[0]));
-    if (records == NULL || get.pages == NULL || get.fetches == NULL) {
+    if (records == NULL || locations == NULL || found == NULL) {
         answer->status = VARVE_E_NOMEM;
         env_free(env, records);
     } else {
-        for (size_t i = 0; i < get.count; i++) {
-            get.pages[i].id = ids_of(asked)[i];
-            get.fetches[i].sought = true;
-        }
         get.expires = limits_begin(ns, true);
-        locate(&get);
+        locate(&get, ids_of(asked), locations, found);
         for (size_t i = 0; i < get.count; i++)
-            message_location_encode(&get.fetches[i].location, get.fetches[i].found,
-                                    records + i * MESSAGE_LOCATION_BYTES);
+            message_location_encode(&locations[i], found[i], records + i * MESSAGE_LOCATION_BYTES);
         COUNT(&store->counters, peer_get_pages, get.count);
         answer->memory = records;
         answer_add(answer, records, get.count * MESSAGE_LOCATION_BYTES);
     }
-    env_free(env, get.pages);
-    env_free(env, get.fetches);
+    env_free(env, locations);
+    env_free(env, found);
 }
 
 /* A peer says that the page fails its checksum. Whether that is so is seen by reading it, which forgets it, too. */

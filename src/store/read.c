@@ -10,9 +10,8 @@
 #include "store/calls.h"
 #include "store/pages.h"
 
-/* A page that was found, and room for it: how it is to be read, if at all. How long a coded page is shows only then. */
-static void
-place_page(struct get *get, uint32_t index, uint64_t room)
+void
+read_place(struct get *get, uint32_t index)
 {
     struct fetch *fetch = &get->fetches[index];
     const struct location *location = &fetch->location;
@@ -22,7 +21,7 @@ place_page(struct get *get, uint32_t index, uint64_t room)
     fetch->read_bytes = location->size;
     if (location->codec == CODING_NONE) {
         page->size = location->size;
-        if (room < page->size) {
+        if (fetch->room < page->size) {
             page->status = VARVE_E_ARG;
             return;
         }
@@ -42,8 +41,37 @@ is_missed(const struct get *get, size_t index)
     return get->pages[index].status == VARVE_MISS && !get->fetches[index].corrupt;
 }
 
-void
-read_locate(struct get *get)
+bool
+read_seeks(struct get *get, size_t index)
+{
+    struct fetch *fetch = &get->fetches[index];
+    varve_page *page = &get->pages[index];
+
+    if (get->again && !is_missed(get, index)) {
+        fetch->wanted = false;
+        return false;
+    }
+    *fetch = (struct fetch){.rc = 0};
+    page->size = 0;
+    if (page_buffer_bytes(page, &fetch->room)) {
+        page->status = VARVE_MISS;
+        return true;
+    }
+    page->status = VARVE_E_ARG;
+    return false;
+}
+
+bool
+read_find(struct get *get, struct index_cursor *cursor, const varve_id *id, struct location *location)
+{
+    /* A codec that this version does not know is as good as absent. */
+    return index_cursor_find(cursor, get->ns_id, id, location) &&
+           (!get->expires || limits_serve(get->store, get->ns_id, id, location)) && location->codec <= CODING_PLANES;
+}
+
+/* Decide what each page needs: nothing (a miss, empty, buffers too small), or reading. */
+static void
+log_locate(struct get *get)
 {
     struct index_view *view;
     struct index_cursor cursor;
@@ -57,16 +85,11 @@ read_locate(struct get *get)
     index_cursor_init(&cursor, view);
     for (size_t i = 0; i < get->count; i++) {
         struct fetch *fetch = &get->fetches[i];
-        const varve_id *id = &get->pages[i].id;
 
-        if (!fetch->sought)
+        if (!read_seeks(get, i) || !read_find(get, &cursor, &get->pages[i].id, &fetch->location))
             continue;
-        /* A codec that this version does not know is as good as absent. */
-        fetch->found = index_cursor_find(&cursor, get->ns_id, id, &fetch->location) &&
-                       (!get->expires || limits_serve(get->store, get->ns_id, id, &fetch->location)) &&
-                       fetch->location.codec <= CODING_PLANES;
-        if (fetch->found)
-            touches_add(&touches, &fetch->location, (int64_t)i);
+        touches_add(&touches, &fetch->location, (int64_t)i);
+        read_place(get, (uint32_t)i);
     }
     touches_end(&touches);
     index_cursor_deinit(&cursor);
@@ -114,31 +137,7 @@ forget_damaged(struct get *get)
 }
 
 static const struct read_source read_from_log = {
-    .locate = read_locate, .lost = log_lost, .open = log_open, .close = log_close, .damaged = forget_damaged};
-
-/* Decide what each page needs: nothing (a miss, empty, buffers too small), or reading. `again`: only those that were missed. */
-static void
-find_pages(struct get *get, bool again)
-{
-    for (size_t i = 0; i < get->count; i++) {
-        struct fetch *fetch = &get->fetches[i];
-        varve_page *page = &get->pages[i];
-
-        fetch->sought = fetch->wanted = false;
-        if (again && !is_missed(get, i))
-            continue;
-        *fetch = (struct fetch){.rc = 0};
-        page->size = 0;
-        fetch->sought = page_buffer_bytes(page, &fetch->room);
-        page->status = fetch->sought ? VARVE_MISS : VARVE_E_ARG;
-    }
-    get->stale = false;
-    get->source->locate(get);
-    for (size_t i = 0; i < get->count; i++) {
-        if (get->fetches[i].sought && get->fetches[i].found)
-            place_page(get, (uint32_t)i, get->fetches[i].room);
-    }
-}
+    .locate = log_locate, .lost = log_lost, .open = log_open, .close = log_close, .damaged = forget_damaged};
 
 /* Pages that were moved, or dropped, since they were found, or while they were looked for. Returns how many were missed. */
 static uint64_t
@@ -152,7 +151,9 @@ read_missed(struct get *get, struct read_plan *plan)
             missed += is_missed(get, i);
         if (missed == 0 || lookups == LOOKUPS_MAX || !get->source->lost(get))
             return missed;
-        find_pages(get, true);
+        get->again = true;
+        get->stale = false;
+        get->source->locate(get);
         read_pages(get, plan);
     }
 }
@@ -229,7 +230,7 @@ read_run(struct get *get, varve_error *err)
             rc = error_os(err, rc, "open an I/O queue");
     }
     if (rc == VARVE_OK) {
-        find_pages(get, false);
+        get->source->locate(get);
         read_pages(get, plan);
         COUNT(&store->counters, get_misses, read_missed(get, plan));
         io_queue_release(store->pool, get->queue);

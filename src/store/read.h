@@ -21,7 +21,7 @@ struct read_file {
 
 /* Where a get learns where pages lie, and has files from: the index and the log of this process, or the process that owns the store. */
 struct read_source {
-    /* Of the pages that are sought: found and location. */
+    /* Of the pages that read_seeks() says: those that are found get their location, and read_place() says how they are read. */
     void (*locate)(struct get *get);
     /* Whether pages that are missed may have been taken away since they were located, or meanwhile. */
     bool (*lost)(const struct get *get);
@@ -37,7 +37,6 @@ struct read_source {
 struct fetch {
     struct location location;
     uint64_t room;             /* in the page's buffers */
-    bool sought, found;        /* to be located; it was */
     uint64_t read_bytes;       /* location.size, or a little more, so that it can be read directly */
     uint32_t pending;          /* reads in flight */
     int rc;                    /* first failure: 0 or -errno */
@@ -56,6 +55,7 @@ struct get {
     const struct read_source *source;
     void *source_arg;
     bool expires;    /* the namespace has a time to live */
+    bool again;      /* pages that were missed are looked for once more */
     bool stale;      /* a segment was gone when it was to be read, since the pages were located */
     uint64_t losses; /* log_losses() before the pages were looked for */
     struct env_queue *queue;
@@ -77,8 +77,12 @@ struct get {
 /* read.c */
 /* The get of `get->pages`: store, pages, count, ns_id, source and source_arg are given. VARVE_OK: it ran. */
 int read_run(struct get *get, varve_error *err);
-/* Locate, in the index of this process, what is sought. */
-void read_locate(struct get *get);
+/* For a source: whether the page is to be located. In either case the get is prepared for its answer. */
+bool read_seeks(struct get *get, size_t index);
+/* Find a page in the index of this process, to be read. */
+bool read_find(struct get *get, struct index_cursor *cursor, const varve_id *id, struct location *location);
+/* A page that was found: how it is to be read, if at all. How long a coded page is shows only then. */
+void read_place(struct get *get, uint32_t index);
 
 /* read_plan.c */
 struct read_plan;

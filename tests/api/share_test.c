@@ -567,6 +567,29 @@ test_owner_hangs(void **state)
     scratch_remove(path);
 }
 
+/* Bytes of files that a process has open, and that have no name any more. */
+static uint64_t
+unlinked_bytes(pid_t pid)
+{
+    char path[64], link[128], name[PATH_BYTES];
+    uint64_t bytes = 0;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    for (int fd = 0; fd < 1024; fd++) {
+        struct stat about;
+        ssize_t size;
+
+        (void)snprintf(link, sizeof(link), "%s/%d", path, fd);
+        size = readlink(link, name, sizeof(name) - 1);
+        if (size <= 0)
+            continue;
+        name[size] = '\0';
+        if (strstr(name, ".seg (deleted)") != NULL && stat(link, &about) == 0)
+            bytes += (uint64_t)about.st_blocks * 512;
+    }
+    return bytes;
+}
+
 /* Dropped segments give their space back although peers have them open, and nobody reads anything else in their place. */
 static void
 test_churn(void **state)
@@ -589,6 +612,8 @@ test_churn(void **state)
             assert_true(answer_of(&helpers[i]) >= 0);
     }
     assert_int_equal(tell(&helpers[0], TASK_CHECK, 0), 0);
+    for (int i = 0; i <= PEERS; i++)
+        assert_int_equal(unlinked_bytes(helpers[i].pid), 0);
     for (int i = PEERS; i >= 0; i--)
         helper_close(&helpers[i]);
     check_directory(path);
