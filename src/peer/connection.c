@@ -29,22 +29,22 @@ connection_deinit(struct connection *connection)
     connection->buf = NULL;
 }
 
-/* Room for `size` bytes; the first `kept` stay. */
+/* Room for `wanted` bytes; the first `kept` stay. */
 static int
-make_room(struct connection *connection, size_t size, size_t kept)
+make_room(struct connection *connection, size_t wanted, size_t kept)
 {
     struct env *env = connection->env;
     uint8_t *grown;
 
-    if (size <= connection->capacity)
+    if (wanted <= connection->capacity)
         return 0;
-    grown = env->ops->alloc(env, size, _Alignof(uint64_t));
+    grown = env->ops->alloc(env, wanted, _Alignof(uint64_t));
     if (grown == NULL)
         return -ENOMEM;
     memcpy(grown, connection->buf, kept);
     env_free(env, connection->buf);
     connection->buf = grown;
-    connection->capacity = size;
+    connection->capacity = wanted;
     return 0;
 }
 

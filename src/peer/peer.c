@@ -104,7 +104,7 @@ greet(struct peer *peer, struct peer_link *link, bool first, varve_error *err)
     struct message_header header = {.type = MESSAGE_HELLO};
     uint8_t bytes[MESSAGE_HELLO_BYTES];
     const struct iovec part = {bytes, sizeof(bytes)};
-    const uint8_t *body;
+    const uint8_t *body = bytes;
     int rc;
 
     message_hello_encode(&hello, bytes);
@@ -165,7 +165,7 @@ peer_connect(struct peer *peer, bool first, varve_error *err)
     struct peer_link *link = NULL;
     int rc = link_create(peer, first, &link, err);
 
-    if (rc < 0)
+    if (rc < 0 || link == NULL)
         return rc;
     link->epoch = peer_epoch(peer);
     keep_idle(peer, link);
@@ -230,7 +230,7 @@ peer_link_acquire(struct peer *peer, struct peer_link **out)
         rc = link_create(peer, false, &link, NULL);
         if (rc == -ETIMEDOUT)
             return peer_note_silence(peer);
-        if (rc < 0)
+        if (rc < 0 || link == NULL)
             return PEER_AGAIN;
         link->epoch = epoch;
     }

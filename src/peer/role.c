@@ -44,6 +44,9 @@ wait_for_writers(varve_store *store)
     uint64_t until_ns = after_ms(store, WRITERS_MS);
     struct env_file *writers;
 
+    if (env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_READ, &writers) < 0)
+        return; /* there never was a peer */
+    env->ops->close(writers);
     for (;;) {
         int rc = env->share->lock(env, FORMAT_WRITERS_NAME, false, &writers);
 

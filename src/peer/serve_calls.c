@@ -290,9 +290,9 @@ serve_ids(struct client *client, enum message_type type, const uint8_t *body, si
     else if (type == MESSAGE_LOCATE)
         serve_locate(client, ns, &asked, answer);
     else if (type == MESSAGE_TOUCH)
-        answer_found(answer, store_touch(store, ns, ids_of(&asked), asked.count), NULL, client);
+        answer_found(answer, store_touch(store, ns, ids_of(&asked), asked.count), &err, client);
     else if (type == MESSAGE_UNPIN)
-        answer_found(answer, store_unpin(store, ns, ids_of(&asked), asked.count), NULL, client);
+        answer_found(answer, store_unpin(store, ns, ids_of(&asked), asked.count), &err, client);
     else if (type == MESSAGE_REMOVE)
         answer_found(answer, store_remove_batch(store, ns, ids_of(&asked), asked.count, &err), &err, client);
     else if (type == MESSAGE_PIN)

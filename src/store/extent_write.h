@@ -24,8 +24,8 @@ struct extent_fit {
     size_t fitting; /* out */
     bool uniform;   /* out: all fitting pages have one size */
 };
-/* log_fit.take: as many pages as the room allows. */
-uint64_t extent_fit_take(void *fit, uint64_t room);
+/* log_fit.take, of a struct extent_fit: as many pages as the room allows. */
+uint64_t extent_fit_take(void *arg, uint64_t room);
 /* log_fit.least */
 uint64_t extent_fit_least(const struct extent_fit *fit);
 uint32_t extent_fit_size(const struct extent_fit *fit, size_t index);

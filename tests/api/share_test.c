@@ -432,7 +432,7 @@ test_owner_killed(void **state)
         helpers[killed] = helpers[owner];
         helpers[owner] = moved;
         for (int i = killed + 1; i <= PEERS; i++)
-            send_order(&helpers[i], TASK_PUT, (uint64_t)(killed * 10 + i + 10));
+            send_order(&helpers[i], TASK_PUT, (uint64_t)killed * 10 + (uint64_t)i + 10);
         helper_kill(&helpers[killed]);
         began_ms = now_ms();
         for (int i = killed + 1; i <= PEERS; i++)
@@ -440,7 +440,7 @@ test_owner_killed(void **state)
         print_message("all answered %d ms after the owner was killed\n", (int)(now_ms() - began_ms));
         for (int i = killed + 1; i <= PEERS; i++) {
             assert_int_equal(tell(&helpers[i], TASK_GET, 0), CHAIN_PAGES);
-            assert_int_equal(tell(&helpers[i], TASK_GET, (uint64_t)(killed * 10 + i + 10)), CHAIN_PAGES);
+            assert_int_equal(tell(&helpers[i], TASK_GET, (uint64_t)killed * 10 + (uint64_t)i + 10), CHAIN_PAGES);
         }
     }
     assert_int_equal(tell(&helpers[PEERS], TASK_CHECK, 0), 0);

@@ -80,7 +80,8 @@ static void
 fail(struct shared *shared, const char *what, uint64_t chain, int64_t value)
 {
     if (!atomic_exchange(&shared->failed, true))
-        (void)snprintf(shared->message, sizeof(shared->message), "%.160s: chain %" PRIu64 ", %" PRId64, what, chain, value);
+        (void)snprintf(shared->message, sizeof(shared->message), "%.160s: chain %" PRIu64 ", %" PRId64, what, chain,
+                       value);
 }
 
 static void

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "api/options.h"
+#include "directory.h"
 #include "peer/role.h"
 #include "varve.h"
 
@@ -227,7 +228,7 @@ test_faults(void **state)
     varve_store *owner, *peer;
     varve_namespace *ns;
     bool stored[CHAINS] = {false};
-    char path[256], command[300];
+    char path[256];
 
     (void)state;
     atomic_store(&rng_state, seed == NULL ? 1 : strtoull(seed, NULL, 10));
@@ -254,8 +255,7 @@ test_faults(void **state)
     assert_int_equal(report.problems, 0);
     assert_int_equal(varve_close(peer, NULL), VARVE_OK);
     assert_int_equal(varve_close(owner, NULL), VARVE_OK);
-    (void)snprintf(command, sizeof(command), "rm -r '%s'", path);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(directory_delete(path), 0);
 }
 
 int

@@ -3,8 +3,8 @@
  * A hostile peer: a raw connection to an owner, through which comes what no peer would say. After each the owner must answer an honest peer, at once, and the
  * store must be whole. That what is said right is done is for tests/api/share_test.c.
  */
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "base/wire.h"
+#include "directory.h"
 #include "format/format.h"
 #include "peer/message.h"
 #include "varve.h"
@@ -99,15 +100,13 @@ tear_down(void **state)
 {
     struct setup *setup = *state;
     varve_check_report report = VARVE_CHECK_REPORT_INIT;
-    char command[300];
 
     honest(setup, 99);
     assert_int_equal(varve_close(setup->peer, NULL), VARVE_OK);
     assert_int_equal(varve_check(setup->owner, VARVE_CHECK_DEEP, NULL, NULL, NULL, &report, NULL), VARVE_OK);
     assert_int_equal(report.problems, 0);
     assert_int_equal(varve_close(setup->owner, NULL), VARVE_OK);
-    (void)snprintf(command, sizeof(command), "rm -r '%s'", setup->path);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(directory_delete(setup->path), 0);
     return 0;
 }
 
