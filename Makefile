@@ -96,7 +96,7 @@ help:
 	@echo "make mutants    plant known bugs in a copy of the tree, and see that the tests catch each (takes long)"
 	@echo "make bench      the store beside the raw disk and other stores, and every target: bench/report/index.html, in 20 minutes"
 	@echo "                (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES), BENCH_LARGE_GB=$(BENCH_LARGE_GB), ENGINES=...)"
-	@echo "make bench-quick   the same, small: 2 minutes"
+	@echo "make bench-quick   the same, small: 3 minutes"
 	@echo "make bench-churn   gets with and without reclaim, bytes on disk against capacity: $(BUILD)/churn.jsonl, churn.png"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"
 	@echo "make install    to PREFIX=$(PREFIX) (DESTDIR is honoured)"

@@ -425,6 +425,47 @@ VARVE_API const varve_stat_desc *varve_stat_describe(size_t index);
 /* Fill values[0..count) with the first `count` statistics; returns how many there are. Never blocks on the device. */
 VARVE_API size_t varve_stats_get(varve_store *store, uint64_t *values, size_t count);
 
+/*
+ * The controller: what it decided, and what it makes of every configuration of the index. docs/controller.md.
+ *
+ * varve_control_log() calls `line` once for each of the last decisions, the oldest first, on the calling thread, with one line of text and the numbers it was taken on;
+ * returns how many there were.
+ */
+VARVE_API size_t varve_control_log(varve_store *store, void (*line)(void *arg, const char *text), void *arg);
+
+/* A mix of work, in rates a second. */
+typedef struct varve_tune_mix {
+    uint32_t struct_size;
+    uint32_t reserved;
+    double pages_put;  /* new pages */
+    double walks;      /* probes and gets that find something */
+    double misses;     /* page ids looked for and not there, the first of a probe or put above all */
+    double walk_pages; /* found by one walk */
+    double walk_turns; /* batches that these were put in, at times of their own; at least 1 */
+} varve_tune_mix;
+
+#define VARVE_TUNE_MIX_INIT                                                                                            \
+    {                                                                                                                  \
+        .struct_size = (uint32_t)sizeof(varve_tune_mix), .walk_turns = 1                                               \
+    }
+
+/* A configuration, and what the index is predicted to cost under it: seconds of threads and device for each second of the mix. */
+typedef struct varve_tune_row {
+    uint32_t size_ratio, runs_per_level, runs_last_level, fingerprint_bits; /* T, K, Z, least width of fingerprints */
+    uint64_t memtable_bytes, block_cache_bytes;
+    double cost; /* the sum of these: */
+    double cost_reads, cost_locators, cost_flushes, cost_merges;
+    int current; /* in force */
+    int best;    /* the cheapest, unless that is the current one */
+} varve_tune_row;
+
+/*
+ * Judge every configuration for `mix`, or, NULL, for the work of late, with what was measured on this store; the one in force comes first. Fills at most `room`
+ * rows; returns how many there are, or a negative code. Changes nothing. Takes some milliseconds; memory only.
+ */
+VARVE_API int64_t varve_tune(varve_store *store, const varve_tune_mix *mix, varve_tune_row *rows, size_t room,
+                             varve_error *err);
+
 /* What varve_check() found; `problem` is called once for each, with one line of text. */
 typedef struct varve_check_report {
     uint32_t struct_size;

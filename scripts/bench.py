@@ -3,7 +3,7 @@
 """A fixed suite of benchmarks: runs varve's own commands, keeps what they print, and writes a report (bench_report.py).
 
   bench.py VARVE --dir DIR            the suite, in DIR, which must be empty or absent; under 20 minutes
-  bench.py VARVE --dir DIR --quick    a small one of 2 minutes, to see that it works
+  bench.py VARVE --dir DIR --quick    a small one of 3 minutes, to see that it works
   bench.py --report                   the page anew, from the JSON lines that are there
   bench.py --readme                   the table of README.md, from the same
 
@@ -35,6 +35,11 @@ RUN_SECONDS_MIN = 30  # for a run that began just before time was up
 SIZES = {"full": (16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB), "quick": (64 * KIB, MIB)}
 INDEX_PAGES = {"full": (100_000, 1_000_000, 10_000_000), "quick": (100_000, 1_000_000)}
 STORE_GB_SMALL = {"full": 2, "quick": 1}
+ABLATIONS = {  # sizes of ablation_bench, and what its stores need on the disk
+    "full": {"order": ([], 2 * GIB), "locator": ([], GIB), "values": ([], 8 * GIB), "hashlog": ([], 8 * GIB)},
+    "quick": {"order": (["--pages", 200_000, "--bytes", "128M"], GIB), "locator": (["--pages", 100_000, "--lookups", 40_000], GIB),
+              "values": (["--bytes", "64M"], 4 * GIB), "hashlog": (["--small-pages", 200_000, "--large-pages", 0, "--bytes", "64M"],
+                                                                    4 * GIB)}}
 # Prompt tokens, requests, scale, tokens of GPU and host memory: a few requests' prompts fit, so that the storage is asked.
 WORKLOADS = {"full": ((4096, 80, 16, 16384, 32768), (16384, 80, 32, 65536, 131072), (65536, 60, 64, 262144, 524288)),
              "quick": ((4096, 40, 32, 16384, 32768),)}
@@ -80,7 +85,14 @@ def serving_entries(args):
                                      "--asap", 1, "--gpu-tokens", gpu_tokens, "--host-tokens", host_tokens]}
 
 
-SECTIONS = {"throughput": throughput_entries, "size": size_entries, "serving": serving_entries}
+def ablation_entries(args):
+    """Parts of the design against what stands for them elsewhere."""
+    for name, (sizes, needs) in ABLATIONS[args.suite].items():
+        yield {"section": "ablations", "label": f"ablation: {name}", "kind": "ablation", "needs": needs,
+               "directory": f"ablation-{name}", "arguments": ["--only", name, *sizes]}
+
+
+SECTIONS = {"throughput": throughput_entries, "size": size_entries, "ablations": ablation_entries, "serving": serving_entries}
 
 
 def command_of(varve, entry, engines, data):
@@ -89,6 +101,8 @@ def command_of(varve, entry, engines, data):
     if entry["kind"] == "trace":
         return [varve, "trace", *words], None
     directory = os.path.join(data, entry["directory"])
+    if entry["kind"] == "ablation":
+        return [os.path.join(os.path.dirname(varve), "bench", "ablation_bench"), directory, *words, "--json"], directory
     if entry["kind"] == "serve":
         return [varve, "replay", "--serve", entry["trace"], directory, "--engines", engines[0], *words, "--json"], directory
     keep = ["--keep"] if any(name in MANY_FILES for name in engines) else []

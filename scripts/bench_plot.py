@@ -25,6 +25,15 @@ STYLES = {  # color, width, dashes
     "varve put": ("#23895f", 2.6, ""),
     "raw read": ("#1257b8", 1.4, "5 4"),
     "raw write": ("#23895f", 1.4, "5 4"),
+    "rocksdb-inline": ("#7a4fb5", 1.8, "2 3"),
+    "varve, big cache": ("#1257b8", 1.6, "2 3"),
+    "extents": ("#1257b8", 2.6, ""),
+    "single pages": ("#58a0ea", 1.8, ""),
+    "hash order": ("#b0478a", 1.8, ""),
+    "locator": ("#1257b8", 1.6, "2 3"),
+    "locator, extents": ("#1257b8", 2.6, ""),
+    "bloom": ("#c0392b", 1.8, ""),
+    "bloom, one line": ("#d98218", 1.8, ""),
 }
 OTHER_STYLE = ("#777777", 1.8, "")
 

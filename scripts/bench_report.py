@@ -10,11 +10,12 @@ import os
 import re
 import sys
 
+from bench_ablations import ablation_section
 from bench_plot import line_plot, number
 from bench_verdicts import PEERS, Rows, percent, size_text, verdicts
 from gen_docs import replace_part
 
-SECTIONS = ("throughput", "size", "serving")
+SECTIONS = ("throughput", "size", "serving", "ablations")
 MARKER = "bench"  # the generated part of README.md
 PHASES = (("put", "Put"), ("get", "Get"))
 
@@ -206,9 +207,10 @@ def page_text(facts, runs, rows):
         "Cost against size of store": "Chains of 2,000 pages; the block cache of the index alone holds it whole.",
         "Serving simulation": "The ten-stage workload, one request at a time: computing is modelled, I/O is real (docs/serving.md). "
                               "Curves of peers are without a plan, as they are used today.",
+        "Ablations": "What each part of the design is worth, and where it loses: docs/ablations.md says how each is measured.",
         "Machine": "", "Commands": ""}
     bodies = (verdict_section(rows), throughput_section(rows), size_section(rows), serving_section(rows),
-              machine_section(facts), command_section(runs))
+              ablation_section(rows, table, plots), machine_section(facts), command_section(runs))
     sections = "".join(f'<h2>{head}</h2><p class="note">{note}</p>{body}' for (head, note), body in zip(notes.items(), bodies))
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
             f"<body><h1>{title}</h1><p>{escape(machine_text(facts))}. {escape(facts['varve'])} {escape(facts['commit'])}</p>"

@@ -32,8 +32,8 @@ def size_text(size):
 class Rows:
     """What the suite measured. A figure is the median over its runs, None where there is none."""
 
-    def __init__(self, throughput=(), size=(), serving=()):
-        self.throughput, self.size, self.serving = list(throughput), list(size), list(serving)
+    def __init__(self, throughput=(), size=(), serving=(), ablations=()):
+        self.throughput, self.size, self.serving, self.ablations = list(throughput), list(size), list(serving), list(ablations)
 
     @staticmethod
     def median(rows, key, **wanted):
@@ -58,6 +58,9 @@ class Rows:
     def ttft(self, label, engine, plan, key="ttft_mean_ms"):
         return self.median(self.serving, key, label=label, engine=engine, plan=plan)
 
+    def ablation(self, name, variant, scene, key):
+        return self.median(self.ablations, key, ablation=name, variant=variant, scene=scene)
+
     def page_sizes(self):
         return sorted({row["page_bytes"] for row in self.throughput if row.get("page_bytes")})
 
@@ -77,7 +80,8 @@ class Rows:
 
     def missing(self):
         """Engines that were left out of the build, and why."""
-        return {row["engine"]: row["missing"] for row in self.throughput + self.size + self.serving if "missing" in row}
+        return {row.get("engine", row.get("variant")): row["missing"]
+                for row in self.throughput + self.size + self.serving + self.ablations if "missing" in row}
 
 
 def at_most(value, limit):

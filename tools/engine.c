@@ -14,9 +14,9 @@ static const struct engine_entry {
     {"varve", &engine_varve, NULL},     {"varve-threads", &engine_varve_threads, NULL},
     {"file", &engine_file, NULL},       {"file-threads", &engine_file_threads, NULL},
 #ifdef VARVE_HAVE_ROCKSDB
-    {"rocksdb", &engine_rocksdb, NULL},
+    {"rocksdb", &engine_rocksdb, NULL}, {"rocksdb-inline", &engine_rocksdb_inline, NULL},
 #else
-    {"rocksdb", NULL, "librocksdb-dev"},
+    {"rocksdb", NULL, "librocksdb-dev"}, {"rocksdb-inline", NULL, "librocksdb-dev"},
 #endif
 #ifdef VARVE_HAVE_LMDB
     {"lmdb", &engine_lmdb, NULL},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * buffers.h - memory for coded pages, kept for reuse: large blocks go back to the kernel when they are freed, and each of their pages costs a
+ * buffers.h - memory kept for reuse, for coded pages and bounces: large blocks go back to the kernel when they are freed, and each of their pages costs a
  * fault when they are taken again, which for encoding is as much as half of the encoding itself.
  */
 #ifndef VARVE_CODEC_BUFFERS_H

@@ -31,6 +31,16 @@ iov_total(const struct iovec *iov, uint32_t count)
     return total;
 }
 
+/* One more piece of memory, or the last one longer where it goes on. The caller has room for it. */
+static inline void
+iov_append(struct iovec *iov, uint32_t *count, void *base, size_t size)
+{
+    if (*count > 0 && (uint8_t *)iov[*count - 1].iov_base + iov[*count - 1].iov_len == (uint8_t *)base)
+        iov[*count - 1].iov_len += size;
+    else
+        iov[(*count)++] = (struct iovec){base, size};
+}
+
 /* The contiguous bytes from here on: at least one. */
 static inline uint8_t *
 iov_cursor_piece(struct iov_cursor *cursor, size_t *size)

@@ -90,8 +90,10 @@ struct env_ops {
 
     uint64_t (*now_ns)(struct env *env); /* monotonic */
     uint64_t (*random)(struct env *env); /* for salts: unpredictable in production, seeded in tests */
-    void *(*alloc)(struct env *env, size_t size,
-                   size_t align); /* align: power of two; NULL when out of memory; not zeroed */
+    void *(*alloc)(
+        struct env *env, size_t size,
+        size_t
+            align); /* align: power of two, from 2 MiB on huge pages where there are any; NULL when out of memory; not zeroed */
     void (*free)(struct env *env, void *ptr);
     void (*destroy)(struct env *env);
 };

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -25,6 +26,8 @@
 #define LOCK_PAUSE_MS 20
 
 #define FILE_MODE 0600
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 static struct posix_env *
 posix_env_of(struct env *env)
@@ -307,6 +310,17 @@ posix_random(struct env *env)
     return value;
 }
 
+/*
+ * Hints. Small pages that the allocator had in there already, of something freed before, are given up first: they would stay. What they hold is nothing to anyone.
+ */
+static void
+ask_for_huge_pages(void *ptr, size_t size)
+{
+    size &= ~(HUGE_PAGE_BYTES - 1);
+    if (size > 0 && madvise(ptr, size, MADV_HUGEPAGE) == 0)
+        (void)madvise(ptr, size, MADV_DONTNEED);
+}
+
 static void *
 posix_alloc(struct env *env, size_t size, size_t align)
 {
@@ -316,7 +330,11 @@ posix_alloc(struct env *env, size_t size, size_t align)
     assert(align != 0 && (align & (align - 1)) == 0);
     if (align < sizeof(void *))
         align = sizeof(void *);
-    return posix_memalign(&ptr, align, size) == 0 ? ptr : NULL;
+    if (posix_memalign(&ptr, align, size) != 0)
+        return NULL;
+    if (align >= HUGE_PAGE_BYTES)
+        ask_for_huge_pages(ptr, size);
+    return ptr;
 }
 
 static void

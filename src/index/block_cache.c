@@ -13,13 +13,21 @@
 
 #define NONE UINT32_MAX
 
+/* Frames of a shard of a cache of so many bytes. */
+static uint32_t
+shard_frames(uint64_t bytes)
+{
+    uint64_t frames = bytes / BLOCK_CACHE_SHARDS / BLOCK_BYTES;
+
+    return frames == 0 ? 1 : frames > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)frames;
+}
+
 static int
-shard_init(struct block_shard *shard, struct env *env, uint64_t frames)
+shard_init(struct block_shard *shard, struct env *env, uint64_t bytes, uint64_t bytes_max)
 {
     mutex_init(&shard->mutex);
-    shard->frame_max = frames > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)frames;
-    if (shard->frame_max == 0)
-        shard->frame_max = 1;
+    shard->frame_max = shard_frames(bytes_max);
+    shard->held_max = shard_frames(bytes);
     shard->bucket_count = 1;
     while (shard->bucket_count < shard->frame_max)
         shard->bucket_count *= 2;
@@ -34,13 +42,16 @@ shard_init(struct block_shard *shard, struct env *env, uint64_t frames)
 }
 
 int
-block_cache_init(struct block_cache *cache, struct env *env, struct io_queue_pool *pool, uint64_t bytes)
+block_cache_init(struct block_cache *cache, struct env *env, struct io_queue_pool *pool, uint64_t bytes,
+                 uint64_t bytes_max)
 {
     int rc = VARVE_OK;
 
+    assert(bytes <= bytes_max);
     *cache = (struct block_cache){.env = env, .pool = pool};
+    reuse_init(&cache->reuse, bytes_max / BLOCK_BYTES);
     for (int i = 0; i < BLOCK_CACHE_SHARDS; i++) {
-        if (shard_init(&cache->shards[i], env, bytes / BLOCK_CACHE_SHARDS / BLOCK_BYTES) < 0)
+        if (shard_init(&cache->shards[i], env, bytes, bytes_max) < 0)
             rc = VARVE_E_NOMEM;
     }
     if (rc < 0)
@@ -104,10 +115,10 @@ shard_remove(struct block_shard *shard, struct block_ref *ref)
 static struct block_ref *
 shard_evict(struct block_shard *shard)
 {
-    for (uint32_t step = 0; step < 2 * shard->frame_max; step++) {
+    for (uint32_t step = 0; step < 2 * shard->frame_count; step++) {
         struct block_ref *ref = &shard->frames[shard->hand];
 
-        shard->hand = shard->hand + 1 == shard->frame_max ? 0 : shard->hand + 1;
+        shard->hand = shard->hand + 1 >= shard->frame_count ? 0 : shard->hand + 1;
         if (!ref->cached || atomic_load_explicit(&ref->pins, memory_order_acquire) != 0)
             continue;
         if (ref->referenced) {
@@ -120,32 +131,91 @@ shard_evict(struct block_shard *shard)
     return NULL;
 }
 
-/* A frame for the caller to load into, pinned; NULL: none to be had. Its data may be NULL still. */
+/*
+ * A frame for the caller to load into, pinned; NULL: none to be had. Its data may be NULL still: the caller counts as holding memory for it. Frames on the
+ * free list without memory come behind those with it.
+ */
 static struct block_ref *
 shard_take(struct block_shard *shard)
 {
-    struct block_ref *ref;
+    struct block_ref *ref = NULL;
+    bool full = shard->held >= shard->held_max;
 
-    if (shard->free != NONE) {
+    if (shard->free != NONE && (!full || shard->frames[shard->free].data != NULL)) {
         ref = &shard->frames[shard->free];
         shard->free = ref->chain;
-    } else if (shard->frame_count < shard->frame_max) {
+    } else if (!full && shard->frame_count < shard->frame_max) {
         ref = &shard->frames[shard->frame_count++];
         *ref = (struct block_ref){.data = NULL};
     } else {
         ref = shard_evict(shard);
     }
+    if (ref != NULL && ref->data == NULL)
+        shard->held++;
     if (ref != NULL)
         atomic_store_explicit(&ref->pins, 1, memory_order_relaxed);
     return ref;
 }
 
+/* The frame holds nothing any more. The free list has frames with memory first. */
 static void
 shard_give(struct block_shard *shard, struct block_ref *ref)
 {
+    uint32_t *link = &shard->free;
+
     atomic_store_explicit(&ref->pins, 0, memory_order_relaxed);
-    ref->chain = shard->free;
-    shard->free = (uint32_t)(ref - shard->frames);
+    if (ref->data == NULL) {
+        shard->held--;
+        while (*link != NONE && shard->frames[*link].data != NULL)
+            link = &shard->frames[*link].chain;
+    }
+    ref->chain = *link;
+    *link = (uint32_t)(ref - shard->frames);
+}
+
+/* A frame whose memory is to go: one that holds nothing, else a victim. NULL: there is none. */
+static struct block_ref *
+shard_shrink(struct block_shard *shard)
+{
+    struct block_ref *ref;
+
+    if (shard->free == NONE || shard->frames[shard->free].data == NULL)
+        return shard_evict(shard);
+    ref = &shard->frames[shard->free];
+    shard->free = ref->chain;
+    return ref;
+}
+
+void
+block_cache_resize(struct block_cache *cache, uint64_t bytes)
+{
+    for (int i = 0; i < BLOCK_CACHE_SHARDS; i++) {
+        struct block_shard *shard = &cache->shards[i];
+        struct block_ref *ref;
+        uint32_t frames = shard_frames(bytes);
+
+        mutex_lock(&shard->mutex);
+        shard->held_max = frames < shard->frame_max ? frames : shard->frame_max;
+        while (shard->held > shard->held_max && (ref = shard_shrink(shard)) != NULL) {
+            env_free(cache->env, ref->data);
+            ref->data = NULL;
+            shard_give(shard, ref);
+        }
+        mutex_unlock(&shard->mutex);
+    }
+}
+
+uint64_t
+block_cache_bytes(struct block_cache *cache)
+{
+    uint64_t held = 0;
+
+    for (int i = 0; i < BLOCK_CACHE_SHARDS; i++) {
+        mutex_lock(&cache->shards[i].mutex);
+        held += cache->shards[i].held;
+        mutex_unlock(&cache->shards[i].mutex);
+    }
+    return held * BLOCK_BYTES;
 }
 
 static struct block_ref *
@@ -161,17 +231,19 @@ transient_create(struct env *env)
 }
 
 static int
-load(struct block_cache *cache, const struct run *run, uint32_t block, struct block_ref *ref, bool *fresh)
+load(struct block_cache *cache, const struct run *run, uint32_t block, struct block_ref *ref)
 {
+    uint64_t begin_ns = cache->env->ops->now_ns(cache->env);
     int rc;
 
-    if (ref->data == NULL) {
+    if (ref->data == NULL)
         ref->data = cache->env->ops->alloc(cache->env, BLOCK_BYTES, RUN_PAD_BYTES);
-        if (ref->data == NULL)
-            return VARVE_E_NOMEM;
-        *fresh = true;
-    }
+    if (ref->data == NULL)
+        return VARVE_E_NOMEM;
     rc = io_read(cache->pool, run->file, ref->data, BLOCK_BYTES, (uint64_t)block * BLOCK_BYTES);
+    (void)atomic_fetch_add_explicit(&cache->reads, 1, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&cache->read_ns, cache->env->ops->now_ns(cache->env) - begin_ns,
+                                    memory_order_relaxed);
     if (rc < 0) {
         (void)atomic_fetch_add_explicit(&cache->read_errors, 1, memory_order_relaxed);
         return VARVE_E_IO;
@@ -216,12 +288,13 @@ shard_publish(struct block_shard *shard, struct block_ref *ref, uint64_t file, u
 int
 block_cache_pin(struct block_cache *cache, const struct run *run, uint32_t block, struct block_ref **out)
 {
-    struct block_shard *shard = &cache->shards[block_hash(run->meta.number, block) % BLOCK_CACHE_SHARDS];
+    uint64_t hash = block_hash(run->meta.number, block);
+    struct block_shard *shard = &cache->shards[hash % BLOCK_CACHE_SHARDS];
     struct block_ref *ref;
-    bool fresh = false;
     int rc;
 
     assert(block < run->meta.blocks);
+    reuse_note(&cache->reuse, hash);
     mutex_lock(&shard->mutex);
     ref = shard_find(shard, run->meta.number, block);
     if (ref != NULL) {
@@ -240,7 +313,7 @@ block_cache_pin(struct block_cache *cache, const struct run *run, uint32_t block
         ref = transient_create(cache->env);
     if (ref == NULL)
         return VARVE_E_NOMEM;
-    rc = load(cache, run, block, ref, &fresh);
+    rc = load(cache, run, block, ref);
     if (ref->transient) {
         if (rc < 0)
             transient_destroy(cache->env, ref);
@@ -249,8 +322,6 @@ block_cache_pin(struct block_cache *cache, const struct run *run, uint32_t block
         return rc;
     }
     mutex_lock(&shard->mutex);
-    if (fresh)
-        shard->bytes += BLOCK_BYTES;
     if (rc < 0)
         shard_give(shard, ref);
     else

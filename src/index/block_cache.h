@@ -13,6 +13,7 @@
 
 #include "base/lock.h"
 #include "env/io.h"
+#include "index/reuse.h"
 
 struct run;
 
@@ -38,8 +39,9 @@ struct block_shard {
     uint32_t bucket_count;
     uint32_t free; /* list of frames that hold nothing */
     uint32_t hand;
+    uint32_t held;     /* frames with memory */
+    uint32_t held_max; /* as many may have it; fewer than frame_max while the cache is kept smaller than it may get */
     uint64_t hits, misses;
-    uint64_t bytes; /* of frames in use */
 };
 
 #define BLOCK_CACHE_SHARDS 16
@@ -48,12 +50,21 @@ struct block_cache {
     struct env *env;
     struct io_queue_pool *pool;
     struct block_shard shards[BLOCK_CACHE_SHARDS];
-    _Atomic(uint64_t) corrupt;     /* blocks that failed their check */
-    _Atomic(uint64_t) read_errors; /* blocks the device did not give */
+    struct reuse reuse;
+    _Atomic(uint64_t) reads, read_ns; /* blocks read, and the time that their readers waited */
+    _Atomic(uint64_t) corrupt;        /* blocks that failed their check */
+    _Atomic(uint64_t) read_errors;    /* blocks the device did not give */
 };
 
-int block_cache_init(struct block_cache *cache, struct env *env, struct io_queue_pool *pool, uint64_t bytes);
+/* A cache of `bytes` now, which block_cache_resize() may make as large as `bytes_max`. VARVE_OK or VARVE_E_NOMEM. */
+int block_cache_init(struct block_cache *cache, struct env *env, struct io_queue_pool *pool, uint64_t bytes,
+                     uint64_t bytes_max);
 void block_cache_deinit(struct block_cache *cache);
+
+/* Gives back the memory of blocks that are too many, but for pinned ones, whose frames are reused later. */
+void block_cache_resize(struct block_cache *cache, uint64_t bytes);
+/* Memory held. */
+uint64_t block_cache_bytes(struct block_cache *cache);
 
 /*
  * Pin a block of a run, reading it if need be. VARVE_OK: *out, until block_cache_unpin(). VARVE_E_CORRUPT, VARVE_E_IO,

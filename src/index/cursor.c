@@ -13,6 +13,7 @@
 
 /* Runs whose locator lines are fetched ahead of looking at the first. */
 #define PREFETCH_RUNS 32
+#define TIMED_SHARE   128 /* searches, of which one is timed */
 
 void
 index_cursor_init(struct index_cursor *cursor, struct index_view *view)
@@ -39,7 +40,17 @@ index_cursor_deinit(struct index_cursor *cursor)
     counter_add(&counters->lookups, cursor->lookups);
     counter_add(&counters->locator_hits, cursor->locator_hits);
     counter_add(&counters->locator_false_hits, cursor->locator_false_hits);
-    cursor->lookups = cursor->locator_hits = cursor->locator_false_hits = 0;
+    if (cursor->searches > 0) {
+        counter_add(&counters->walks, cursor->searches_found > 0);
+        counter_add(&counters->searches, cursor->searches);
+        counter_add(&counters->searches_found, cursor->searches_found);
+        counter_add(&counters->locators_probed, cursor->searches * cursor->view->run_count);
+    }
+    if (cursor->locators_timed > 0) {
+        counter_add(&counters->locators_timed, cursor->locators_timed);
+        counter_add(&counters->locators_ns, cursor->locators_ns);
+    }
+    index_cursor_init(cursor, cursor->view);
 }
 
 static bool
@@ -257,17 +268,12 @@ find_in_run(struct index_cursor *cursor, const struct run *run, uint32_t ns_id, 
     return false;
 }
 
-bool
-index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, struct location *out)
+/* All memtables, then the locators of all runs. */
+static bool
+search(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, uint64_t hash, struct location *out)
 {
     const struct index_view *view = cursor->view;
-    uint64_t hash;
 
-    cursor->lookups++;
-    cursor->unread = false;
-    if (find_next(cursor, ns_id, id->bytes, out))
-        return true;
-    hash = hash_id(ns_id, id->bytes);
     for (uint32_t i = 0; i < view->run_count && i < PREFETCH_RUNS; i++)
         locator_prefetch(&view->runs[i]->locator, hash);
     for (uint32_t i = 0; i < view->memtable_count; i++)
@@ -277,8 +283,39 @@ index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *i
             return true;
     }
     for (uint32_t i = 0; i < view->run_count; i++) {
-        if (find_in_run(cursor, view->runs[i], ns_id, id->bytes, hash, out))
+        if (find_in_run(cursor, view->runs[i], ns_id, id->bytes, hash, out)) {
+            cursor->searches_found++;
             return true;
+        }
     }
     return false;
+}
+
+/* What locators cost, from searches in which they all said no: one of TIMED_SHARE. */
+static bool
+search_timed(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, uint64_t hash, struct location *out)
+{
+    struct env *env = cursor->view->index->env;
+    uint64_t begin_ns = env->ops->now_ns(env), hits = cursor->locator_hits;
+    bool found = search(cursor, ns_id, id, hash, out);
+
+    if (!found && cursor->locator_hits == hits) {
+        cursor->locators_ns += env->ops->now_ns(env) - begin_ns;
+        cursor->locators_timed += cursor->view->run_count;
+    }
+    return found;
+}
+
+bool
+index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, struct location *out)
+{
+    uint64_t hash;
+
+    cursor->lookups++;
+    cursor->unread = false;
+    if (find_next(cursor, ns_id, id->bytes, out))
+        return true;
+    cursor->searches++;
+    hash = hash_id(ns_id, id->bytes);
+    return hash % TIMED_SHARE == 0 ? search_timed(cursor, ns_id, id, hash, out) : search(cursor, ns_id, id, hash, out);
 }

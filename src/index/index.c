@@ -10,6 +10,13 @@
 #include "base/error.h"
 #include "index/merge.h"
 
+static uint64_t
+cache_bytes_max(const struct index_settings *settings)
+{
+    return settings->block_cache_bytes_max > settings->block_cache_bytes ? settings->block_cache_bytes_max
+                                                                         : settings->block_cache_bytes;
+}
+
 int
 index_create(struct env *env, struct io_queue_pool *pool, const struct index_hooks *hooks,
              const struct index_settings *settings, struct index **out, varve_error *err)
@@ -23,9 +30,10 @@ index_create(struct env *env, struct io_queue_pool *pool, const struct index_hoo
     index->pool = pool;
     index->hooks = *hooks;
     index->settings = *settings;
-    index->grown = UINT32_C(1) << 1; /* many short sessions leave many small runs */
+    index->grown = UINT32_C(1) << 1;                        /* many short sessions leave many small runs */
+    index->level_base_bytes = settings->memtable_bytes / 2; /* a full memtable makes a run of 3/5 of its size */
     index_set_shape(index, settings->size_ratio, settings->runs_per_level, settings->runs_last_level);
-    if (block_cache_init(&index->cache, env, pool, settings->block_cache_bytes) < 0)
+    if (block_cache_init(&index->cache, env, pool, settings->block_cache_bytes, cache_bytes_max(settings)) < 0)
         goto fail_free;
     if (memtable_create(env, settings->memtable_bytes, &index->active) < 0)
         goto fail_cache;
@@ -96,6 +104,36 @@ index_set_shape(struct index *index, uint32_t size_ratio, uint32_t runs_per_leve
     mutex_unlock(&index->lock);
 }
 
+void
+index_set_memory(struct index *index, uint64_t memtable_bytes, uint64_t block_cache_bytes)
+{
+    mutex_lock(&index->lock);
+    index->settings.memtable_bytes = memtable_bytes;
+    index->settings.block_cache_bytes = block_cache_bytes;
+    mutex_unlock(&index->lock);
+    block_cache_resize(&index->cache, block_cache_bytes);
+}
+
+void
+index_set_fingerprint_bits(struct index *index, uint32_t fingerprint_bits)
+{
+    mutex_lock(&index->lock);
+    index->settings.fingerprint_bits = fingerprint_bits;
+    mutex_unlock(&index->lock);
+}
+
+void
+index_look_at_levels(struct index *index)
+{
+    index->grown = UINT32_MAX;
+}
+
+uint64_t
+index_level_base(const struct index *index)
+{
+    return index->level_base_bytes;
+}
+
 bool
 index_has_room(const struct index *index, uint32_t count)
 {
@@ -112,6 +150,17 @@ index_insert(struct index *index, const struct entry *entry)
     return memtable_insert(index->active, entry);
 }
 
+static uint64_t
+memtable_bytes_set(struct index *index)
+{
+    uint64_t bytes;
+
+    mutex_lock(&index->lock);
+    bytes = index->settings.memtable_bytes;
+    mutex_unlock(&index->lock);
+    return bytes;
+}
+
 int
 index_rotate(struct index *index, void *mark)
 {
@@ -119,9 +168,12 @@ index_rotate(struct index *index, void *mark)
     bool published = false;
 
     if (index_frozen_count(index) >= VIEW_FROZEN_MAX ||
-        memtable_create(index->env, index->settings.memtable_bytes, &fresh) < 0)
+        memtable_create(index->env, memtable_bytes_set(index), &fresh) < 0)
         return VARVE_E_NOMEM;
     index->active->mark = mark;
+    counter_add(&index->counters.pages_rotated, index_active_pages(index));
+    counter_add(&index->counters.rotated_bytes,
+                atomic_load_explicit(&index->active->memory_bytes, memory_order_relaxed));
     while (!published) {
         /* A flush may add a run between these two: then once more. */
         struct index_view *next = view_create(index, view_run_count(index) + 1);
@@ -161,6 +213,7 @@ index_flush(struct index *index, varve_error *err)
 {
     struct index_view *view = index_view_acquire(index);
     struct merge_inputs inputs = {.level = 1};
+    uint64_t begin_ns = index->env->ops->now_ns(index->env);
     struct merge *merge;
     int rc;
 
@@ -178,6 +231,7 @@ index_flush(struct index *index, varve_error *err)
     if (rc == VARVE_MISS)
         rc = merge_commit(merge, err);
     merge_destroy(merge);
+    counter_add(&index->counters.flush_ns, index->env->ops->now_ns(index->env) - begin_ns);
     return rc;
 }
 
@@ -202,7 +256,7 @@ begin_merge(struct index *index, varve_error *err)
         .size_ratio = index->settings.size_ratio,
         .runs_per_level = index->settings.runs_per_level,
         .runs_last_level = index->settings.runs_last_level,
-        .base_bytes = index->settings.memtable_bytes / 2, /* a full memtable makes a run of 3/5 of its size */
+        .base_bytes = index->level_base_bytes,
     };
     mutex_unlock(&index->lock);
     inputs.picked = runs;
@@ -226,6 +280,8 @@ index_building_run(const struct index *index)
 int
 index_merge(struct index *index, uint64_t budget_bytes, varve_error *err)
 {
+    uint64_t begin_ns = index->env->ops->now_ns(index->env);
+    bool ended;
     int rc;
 
     if (index->merge == NULL) {
@@ -234,10 +290,12 @@ index_merge(struct index *index, uint64_t budget_bytes, varve_error *err)
             return rc;
     }
     rc = merge_step(index->merge, budget_bytes, err);
-    if (rc == VARVE_OK)
-        return VARVE_OK;
+    ended = rc != VARVE_OK;
     if (rc == VARVE_MISS)
         rc = merge_commit(index->merge, err);
+    counter_add(&index->counters.merge_ns, index->env->ops->now_ns(index->env) - begin_ns);
+    if (!ended)
+        return VARVE_OK;
     merge_destroy(index->merge);
     index->merge = NULL;
     index->merge_failures = rc < 0 ? index->merge_failures + 1 : 0;
@@ -275,11 +333,13 @@ count_cache(struct block_cache *cache, struct index_stats *out)
         struct block_shard *shard = &cache->shards[i];
 
         mutex_lock(&shard->mutex);
-        out->block_cache_bytes += shard->bytes;
         out->block_cache_hits += shard->hits;
         out->block_cache_misses += shard->misses;
         mutex_unlock(&shard->mutex);
     }
+    out->block_cache_bytes = block_cache_bytes(cache);
+    out->block_reads = atomic_load_explicit(&cache->reads, memory_order_relaxed);
+    out->block_read_ns = atomic_load_explicit(&cache->read_ns, memory_order_relaxed);
     out->blocks_corrupt += atomic_load_explicit(&cache->corrupt, memory_order_relaxed);
     out->read_errors += atomic_load_explicit(&cache->read_errors, memory_order_relaxed);
 }
@@ -294,6 +354,18 @@ index_stats_get(struct index *index, struct index_stats *out)
         .lookups = atomic_load_explicit(&counters->lookups, memory_order_relaxed),
         .locator_hits = atomic_load_explicit(&counters->locator_hits, memory_order_relaxed),
         .locator_false_hits = atomic_load_explicit(&counters->locator_false_hits, memory_order_relaxed),
+        .walks = atomic_load_explicit(&counters->walks, memory_order_relaxed),
+        .searches = atomic_load_explicit(&counters->searches, memory_order_relaxed),
+        .searches_found = atomic_load_explicit(&counters->searches_found, memory_order_relaxed),
+        .locators_probed = atomic_load_explicit(&counters->locators_probed, memory_order_relaxed),
+        .locators_timed = atomic_load_explicit(&counters->locators_timed, memory_order_relaxed),
+        .locators_ns = atomic_load_explicit(&counters->locators_ns, memory_order_relaxed),
+        .pages_rotated = atomic_load_explicit(&counters->pages_rotated, memory_order_relaxed),
+        .rotated_bytes = atomic_load_explicit(&counters->rotated_bytes, memory_order_relaxed),
+        .pages_flushed = atomic_load_explicit(&counters->pages_flushed, memory_order_relaxed),
+        .flush_ns = atomic_load_explicit(&counters->flush_ns, memory_order_relaxed),
+        .pages_merged = atomic_load_explicit(&counters->pages_merged, memory_order_relaxed),
+        .merge_ns = atomic_load_explicit(&counters->merge_ns, memory_order_relaxed),
         .flushes = atomic_load_explicit(&counters->flushes, memory_order_relaxed),
         .merges = atomic_load_explicit(&counters->merges, memory_order_relaxed),
         .entries_merged = atomic_load_explicit(&counters->entries_merged, memory_order_relaxed),
@@ -306,6 +378,12 @@ index_stats_get(struct index *index, struct index_stats *out)
     count_view(view, out);
     count_cache(&index->cache, out);
     index_view_release(view);
+}
+
+void
+index_reuse_take(struct index *index, struct reuse_sample *out)
+{
+    reuse_take(&index->cache.reuse, out);
 }
 
 uint64_t

@@ -57,10 +57,11 @@ struct index_hooks {
 struct index_settings {
     uint64_t memtable_bytes; /* memory of one memtable when full */
     uint64_t block_cache_bytes;
-    uint32_t size_ratio;       /* T, 2..32 */
-    uint32_t runs_per_level;   /* K, on every level but the last */
-    uint32_t runs_last_level;  /* Z */
-    uint32_t fingerprint_bits; /* least width of locator fingerprints, 8..24; 15 at least */
+    uint64_t block_cache_bytes_max; /* what index_set_memory() may make of it; less than block_cache_bytes: that */
+    uint32_t size_ratio;            /* T, 2..32 */
+    uint32_t runs_per_level;        /* K, on every level but the last */
+    uint32_t runs_last_level;       /* Z */
+    uint32_t fingerprint_bits;      /* least width of locator fingerprints, 8..24; 15 at least */
 };
 
 struct index_stats {
@@ -71,7 +72,16 @@ struct index_stats {
     uint64_t block_cache_bytes; /* held now */
     uint64_t block_cache_hits, block_cache_misses;
     uint64_t lookups, locator_hits, locator_false_hits; /* of run locators: said maybe / said so wrongly */
+    uint64_t walks;                                     /* cursors that found something in a run */
+    uint64_t searches,
+        searches_found;       /* of the locators of all runs: the page was not the next of its chain; it was in a run */
+    uint64_t locators_probed; /* by searches, */
+    uint64_t locators_timed,
+        locators_ns; /* of which so many, in so much time, in searches that were timed and read no block */
+    uint64_t block_reads, block_read_ns;   /* by lookups */
+    uint64_t pages_rotated, rotated_bytes; /* in memtables that were frozen, and their memory when full */
     uint64_t flushes, merges, entries_merged, entries_dropped;
+    uint64_t pages_flushed, flush_ns, pages_merged, merge_ns;
     uint64_t bytes_flushed, bytes_merged;
     uint64_t blocks_corrupt; /* failed their checksum: their pages are misses */
     uint64_t read_errors;    /* blocks the device did not give */
@@ -90,6 +100,15 @@ int index_add_run(struct index *index, const struct run_meta *meta, varve_error 
 
 /* T, K and Z may change at any time; the next merge decision uses them. */
 void index_set_shape(struct index *index, uint32_t size_ratio, uint32_t runs_per_level, uint32_t runs_last_level);
+/*
+ * Memory for the next memtables, and for the block cache from now on. Levels stay sized by the memtable that the index was created with, so that no run is
+ * on the wrong level.
+ */
+void index_set_memory(struct index *index, uint64_t memtable_bytes, uint64_t block_cache_bytes);
+/* For the locators of the next runs. */
+void index_set_fingerprint_bits(struct index *index, uint32_t fingerprint_bits);
+/* Let the next merge decision look at all levels, not only at those that received a run: after the shape changed. By the tick. */
+void index_look_at_levels(struct index *index);
 
 /* Whether the active memtable has room for `count` pages; if not, rotate first. An empty one always has room for ENTRY_PAGES_MAX. */
 bool index_has_room(const struct index *index, uint32_t count);
@@ -139,6 +158,7 @@ struct index_cursor {
     bool has_entry;
     bool unread; /* of the last lookup: a block that may hold the page could not be read */
     uint64_t lookups, locator_hits, locator_false_hits; /* added to the index's statistics by deinit */
+    uint64_t searches, searches_found, locators_timed, locators_ns;
 };
 
 void index_cursor_init(struct index_cursor *cursor, struct index_view *view);
@@ -167,6 +187,11 @@ void index_iter_destroy(struct index_iter *iter);
 size_t index_view_runs(struct index_view *view, struct run_meta *out, size_t capacity);
 
 void index_stats_get(struct index *index, struct index_stats *out);
+/* How blocks were used since the last call. */
+struct reuse_sample;
+void index_reuse_take(struct index *index, struct reuse_sample *out);
+/* Bytes of a level of number 0, T times which level 1 may hold; see level.h. */
+uint64_t index_level_base(const struct index *index);
 /* Of runs: flushes and merges. */
 uint64_t index_bytes_written(const struct index *index);
 

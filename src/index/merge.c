@@ -31,6 +31,7 @@ struct merge {
     struct run *output;   /* finished, not yet committed */
     uint64_t bytes_taken; /* of capacity, for a file that is not finished */
     uint64_t entries_in;
+    uint64_t pages_in;
     uint64_t entries_dropped;
     uint64_t state_segment; /* what is known of segments and namespaces, to ask less often */
     uint32_t state_ns;
@@ -94,14 +95,17 @@ int
 merge_create(struct index *index, const struct merge_inputs *inputs, struct merge **out, varve_error *err)
 {
     const struct index_hooks *hooks = &index->hooks;
-    uint32_t fingerprint_bits = index->settings.fingerprint_bits;
     struct merge *merge = env_zalloc(index->env, sizeof(*merge));
     struct run_bound bound = {0};
+    uint32_t fingerprint_bits;
     uint64_t bytes;
     int rc;
 
     if (merge == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory for a merge");
+    mutex_lock(&index->lock);
+    fingerprint_bits = index->settings.fingerprint_bits;
+    mutex_unlock(&index->lock);
     merge->index = index;
     merge->level = inputs->level;
     rc = join_init(&merge->join, index->env);
@@ -203,6 +207,7 @@ merge_step(struct merge *merge, uint64_t budget_bytes, varve_error *err)
         if (rc != VARVE_OK)
             break;
         merge->entries_in++;
+        merge->pages_in += entry.count;
         if (is_dead(merge, &entry)) {
             merge->entries_dropped++;
             continue;
@@ -245,6 +250,7 @@ count_work(const struct merge *merge)
 
     counter_add(merge->memtable != NULL ? &counters->flushes : &counters->merges, 1);
     counter_add(merge->memtable != NULL ? &counters->bytes_flushed : &counters->bytes_merged, bytes);
+    counter_add(merge->memtable != NULL ? &counters->pages_flushed : &counters->pages_merged, merge->pages_in);
     if (merge->memtable == NULL)
         counter_add(&counters->entries_merged, merge->entries_in);
     counter_add(&counters->entries_dropped, merge->entries_dropped);

@@ -35,7 +35,10 @@ struct index_view {
 
 struct index_counters {
     _Atomic(uint64_t) lookups, locator_hits, locator_false_hits;
+    _Atomic(uint64_t) walks, searches, searches_found, locators_probed, locators_timed, locators_ns;
+    _Atomic(uint64_t) pages_rotated, rotated_bytes;
     _Atomic(uint64_t) flushes, merges, entries_merged, entries_dropped;
+    _Atomic(uint64_t) pages_flushed, flush_ns, pages_merged, merge_ns;
     _Atomic(uint64_t) bytes_flushed, bytes_merged;
     _Atomic(uint64_t) blocks_corrupt, read_errors; /* met by merges; the block cache has its own */
 };
@@ -47,7 +50,8 @@ struct index {
     atomic_uint view_count; /* the current one, and those that readers still hold */
     struct io_queue_pool *pool;
     struct index_hooks hooks;
-    struct index_settings settings; /* shape: guarded by lock; the rest never changes */
+    struct index_settings settings; /* guarded by lock, but for block_cache_bytes_max */
+    uint64_t level_base_bytes;      /* never changes */
     struct mutex lock;
     struct index_view *view; /* guarded by lock */
     struct memtable *active; /* the writer's; a reference of its own */

@@ -56,6 +56,9 @@ finish_extent(struct client *client, struct client_extent *extent, int written)
     if (rc == VARVE_OK) {
         placement_stored(&client->put.placement, &entry, extent->first);
         COUNT(&client->store->counters, log_bytes_written, extent->extent->header.extent_bytes);
+        COUNT(&client->store->counters, put_pages, extent->extent->header.count);
+        COUNT(&client->store->counters, put_bytes, extent->extent->payload_bytes);
+        COUNT(&client->store->counters, extents_written, 1);
         COUNT(&client->store->counters, peer_put_pages, extent->extent->header.count);
         COUNT(&client->store->counters, peer_put_bytes, extent->extent->payload_bytes);
     }

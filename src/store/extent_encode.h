@@ -43,8 +43,8 @@ struct write_batch {
     void *target_arg;
     struct env_queue *queue;
     enum log_stream stream;
-    enum varve_element element;   /* VARVE_ELEMENT_BYTES: nothing is coded, what the pages hold is stored as it is */
-    uint64_t bounce_bytes;        /* in flight */
+    enum varve_element element; /* VARVE_ELEMENT_BYTES: nothing is coded, what the pages hold is stored as it is */
+    struct bounce bounce;
     uint64_t coded_bytes;         /* memory of windows, the present one's included */
     struct encode_window *window; /* the present one: coded pages, of which some are not in an extent yet. NULL: none */
     varve_page **plain_end;       /* pages before it are to be stored as they are */

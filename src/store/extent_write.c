@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "codec/iov_cursor.h"
 #include "store/forget.h"
 #include "store/pages.h"
 
-#define CHUNK_IOV_MAX 512
+#define CHUNK_IOV_MAX     512
+#define WRITE_PIECE_BYTES ((uint64_t)6 << 10) /* smaller ones are faster to copy than to write from */
 
 struct chunk {
     struct io io; /* first */
@@ -117,7 +119,7 @@ static void
 add_piece(struct extent_write *extent, const void *base, uint64_t size)
 {
     if (size > 0)
-        extent->pieces[extent->piece_count++] = (struct iovec){(void *)(uintptr_t)base, (size_t)size};
+        iov_append(extent->pieces, &extent->piece_count, (void *)(uintptr_t)base, (size_t)size);
 }
 
 /* One page of the image, padded. */
@@ -163,6 +165,8 @@ lay_out(struct extent_write *extent)
         bytes += padded;
     }
     add_piece(extent, zeros, header->extent_bytes - bytes);
+    if (bounce_pays(extent->batch->store->env, header->extent_bytes, extent->piece_count, WRITE_PIECE_BYTES))
+        extent->copied = true;
 }
 
 /* All of the extent is on the device, or failed to get there: what it was written from is not needed any more. */
@@ -187,9 +191,7 @@ chunk_done(struct io *io)
         extent->rc = io->result;
     assert(extent->pending > 0);
     extent->pending--;
-    if (chunk->bounce != NULL)
-        extent->batch->bounce_bytes -= chunk->bytes;
-    env_free(env, chunk->bounce);
+    bounce_give_back(&extent->batch->bounce, chunk->bounce);
     env_free(env, chunk);
     if (extent->submitted && extent->pending == 0)
         written(extent);
@@ -239,7 +241,7 @@ chunk_create(struct extent_write *extent)
         return NULL;
     *chunk = (struct chunk){.extent = extent};
     if (extent->copied) {
-        chunk->bounce = env->ops->alloc(env, extent->batch->store->options.io_bytes, IO_ALIGN_MAX);
+        chunk->bounce = bounce_take(&extent->batch->bounce);
         if (chunk->bounce == NULL) {
             env_free(env, chunk);
             return NULL;
@@ -258,7 +260,7 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
     uint64_t at = cursor->offset;
     uint32_t iov_count;
 
-    while (batch->bounce_bytes >= WRITE_BOUNCE_BYTES_MAX)
+    while (extent->copied && bounce_is_full(&batch->bounce))
         batch->store->env->ops->wait(batch->queue, 1);
     chunk = chunk_create(extent);
     if (chunk == NULL)
@@ -267,7 +269,6 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
     if (extent->copied) {
         chunk->iov[0].iov_len = (size_t)chunk->bytes;
         iov_count = 1;
-        batch->bounce_bytes += chunk->bytes;
         COUNT(&batch->store->counters, put_copied_bytes, chunk->bytes);
     }
     chunk->io.op = ENV_OP_WRITE;

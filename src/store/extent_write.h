@@ -9,9 +9,6 @@
 #include "store/extent_encode.h"
 #include "store/store.h"
 
-/* Limits the memory that one put takes for bounce buffers. */
-#define WRITE_BOUNCE_BYTES_MAX ((uint64_t)32 << 20)
-
 struct extent_write;
 
 /* How many pages of an extent fit in what is left of a segment, and what they take. */
@@ -62,8 +59,8 @@ struct extent_write {
     uint8_t *buf;                /* the encoded header, aligned */
     uint8_t *id_prefixes;        /* count x ID_PREFIX_BYTES, as the index wants them */
     struct iovec *pieces;        /* header, pages, padding, in the order of the file */
-    size_t piece_count;
-    bool copied;                     /* some buffer is not aligned: everything goes through bounce buffers */
+    uint32_t piece_count;
+    bool copied; /* some buffer is not aligned, or all are small: everything goes through bounce buffers */
     const struct encode_page *coded; /* header.count of them, until they are written; NULL: stored as they are */
     struct encode_window *window;    /* that they belong to */
     uint64_t payload_bytes;          /* as stored */

@@ -42,6 +42,15 @@ store_gauges(varve_store *store, struct gauges *out)
     out->block_cache_hits = stats.block_cache_hits;
     out->block_cache_misses = stats.block_cache_misses;
     out->index_lookups = stats.lookups;
+    out->index_searches = stats.searches;
+    out->index_searches_found = stats.searches_found;
+    out->index_walks = stats.walks;
+    out->index_locators_probed = stats.locators_probed;
+    out->index_block_read_us = stats.block_read_ns / 1000;
+    out->index_pages_flushed = stats.pages_flushed;
+    out->index_pages_merged = stats.pages_merged;
+    out->index_merge_us = stats.merge_ns / 1000;
+    control_gauges(store, out);
     out->locator_hits = stats.locator_hits;
     out->locator_false_hits = stats.locator_false_hits;
     out->index_flushes = stats.flushes;

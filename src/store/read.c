@@ -234,6 +234,7 @@ read_run(struct get *get, varve_error *err)
         read_pages(get, plan);
         COUNT(&store->counters, get_misses, read_missed(get, plan));
         io_queue_release(store->pool, get->queue);
+        bounce_end(&get->bounce);
         report_damage(get);
         measure(get, began_ns);
     } else {

@@ -62,13 +62,13 @@ struct get {
     struct crew_group decodes;
     struct crew_task *ready, **ready_end; /* coded pages that were read and that nobody decodes yet */
     uint32_t reads;                       /* in flight */
-    uint64_t bounce_bytes;                /* in flight */
-    uint64_t decode_bytes;                /* of coded pages, from planned to settled */
-    uint64_t piece_bytes;                 /* of the largest read: store_piece_bytes() */
-    uint64_t stored_bytes;                /* read and verified */
-    uint64_t last_read_ns;                /* when the last read came in */
-    uint64_t device_began;                /* store->device_bytes, then */
-    uint64_t device_bytes;                /* read by all gets from then until the last read of this one came in */
+    struct bounce bounce;
+    uint64_t decode_bytes; /* of coded pages, from planned to settled */
+    uint64_t piece_bytes;  /* of the largest read: store_piece_bytes() */
+    uint64_t stored_bytes; /* read and verified */
+    uint64_t last_read_ns; /* when the last read came in */
+    uint64_t device_began; /* store->device_bytes, then */
+    uint64_t device_bytes; /* read by all gets from then until the last read of this one came in */
     struct {
         uint64_t pages, bytes, stored_bytes, time_ns;
     } decoded;

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The reads of a get: neighbours in the log are joined into large ones, straight to where the bytes are wanted, where address, offset and length suit
- * direct I/O: the caller's buffers, or the memory that a coded page is decoded from. Other pages are read into a bounce buffer and copied.
+ * direct I/O: the caller's buffers, or the memory that a coded page is decoded from. Other pages, and those in many small pieces, are read into a bounce buffer
+ * and copied (bounce.h).
  */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "codec/iov_cursor.h"
 #include "store/pages.h"
 #include "store/read.h"
 
 #define READ_PARTS_MAX       512                  /* buffers of one read */
-#define BOUNCE_IN_FLIGHT_MAX ((uint64_t)32 << 20) /* bytes of bounce buffers of one call, */
-#define DECODE_IN_FLIGHT_MAX ((uint64_t)32 << 20) /* and of coded pages, unless one alone has more */
+#define READ_PIECE_BYTES     ((uint64_t)32 << 10) /* smaller ones are faster to copy than to read into */
+#define DECODE_IN_FLIGHT_MAX ((uint64_t)32 << 20) /* bytes of coded pages of one call, unless one alone has more */
 #define READS_IN_FLIGHT_MAX  256                  /* reads of one call, beyond the queue's depth they wait in memory */
 
 /* A piece of one page that one read brings. */
@@ -29,8 +31,7 @@ struct read {
     struct io io; /* first */
     struct get *get;
     struct read_file file;
-    uint8_t *bounce;
-    uint64_t bounce_bytes;
+    uint8_t *bounce; /* NULL: read into the pages' buffers */
     uint32_t part_count;
     uint32_t iov_count;
     struct part *parts;
@@ -97,8 +98,7 @@ read_done(struct io *io)
     get->stale = get->stale || rc == -ESTALE;
     get->source->close(get, &read->file);
     get->reads--;
-    get->bounce_bytes -= read->bounce_bytes;
-    env_free(env, read->bounce);
+    bounce_give_back(&get->bounce, read->bounce);
     env_free(env, read);
 }
 
@@ -110,7 +110,8 @@ static int
 read_create(struct get *get, const struct read_plan *plan, struct read **out)
 {
     struct env *env = get->store->env;
-    size_t iov_count = plan->aligned ? plan->iov_count : 1;
+    bool direct = plan->aligned && !bounce_pays(env, plan->bytes, plan->iov_count, READ_PIECE_BYTES);
+    size_t iov_count = direct ? plan->iov_count : 1;
     struct read *read;
     int rc = -ENOMEM;
 
@@ -123,13 +124,12 @@ read_create(struct get *get, const struct read_plan *plan, struct read **out)
     read->parts = (struct part *)(void *)(read + 1);
     read->iov = (struct iovec *)(void *)(read->parts + plan->part_count);
     memcpy(read->parts, plan->parts, plan->part_count * sizeof(struct part));
-    if (plan->aligned) {
+    if (direct) {
         memcpy(read->iov, plan->iov, iov_count * sizeof(struct iovec));
     } else {
-        read->bounce = env->ops->alloc(env, (size_t)plan->bytes, IO_ALIGN_MAX);
+        read->bounce = bounce_take(&get->bounce);
         if (read->bounce == NULL)
             goto fail;
-        read->bounce_bytes = plan->bytes;
         read->iov[0] = (struct iovec){read->bounce, (size_t)plan->bytes};
     }
     rc = get->source->open(get, plan->segment, &read->file);
@@ -142,7 +142,7 @@ read_create(struct get *get, const struct read_plan *plan, struct read **out)
     return 0;
 
 fail:
-    env_free(env, read->bounce);
+    bounce_give_back(&get->bounce, read->bounce);
     env_free(env, read);
     return rc;
 }
@@ -164,7 +164,7 @@ submit_plan(struct get *get, struct read_plan *plan)
 
     if (plan->part_count == 0)
         return;
-    while (get->reads >= READS_IN_FLIGHT_MAX || get->bounce_bytes >= BOUNCE_IN_FLIGHT_MAX)
+    while (get->reads >= READS_IN_FLIGHT_MAX || bounce_is_full(&get->bounce))
         read_progress(get);
     rc = read_create(get, plan, &read);
     if (read == NULL) {
@@ -176,7 +176,6 @@ submit_plan(struct get *get, struct read_plan *plan)
         read->io.offset = plan->offset;
         read->io.done = read_done;
         get->reads++;
-        get->bounce_bytes += read->bounce_bytes;
         COUNT(&get->store->counters, get_reads, 1);
         io_submit(get->queue, &read->io);
         /* To the device now: many at once are held back in the kernel until it has mapped the buffers of all. */
@@ -193,6 +192,8 @@ add_buffers(const struct get *get, struct read_plan *plan, uint32_t index, uint6
     uint32_t iov_count = plan->iov_count, target_count;
     const struct iovec *target = fetch_target(get, index, &target_count);
 
+    if (target_count > READ_PARTS_MAX - iov_count)
+        return false;
     for (uint32_t i = 0; i < target_count && size > 0; i++) {
         uint64_t length = target[i].iov_len;
         uint64_t part;
@@ -202,9 +203,7 @@ add_buffers(const struct get *get, struct read_plan *plan, uint32_t index, uint6
             continue;
         }
         part = length - page_offset < size ? length - page_offset : size;
-        if (iov_count == READ_PARTS_MAX)
-            return false;
-        plan->iov[iov_count++] = (struct iovec){(uint8_t *)target[i].iov_base + page_offset, (size_t)part};
+        iov_append(plan->iov, &iov_count, (uint8_t *)target[i].iov_base + page_offset, (size_t)part);
         size -= part;
         page_offset = 0;
     }
@@ -298,6 +297,8 @@ read_pages(struct get *get, struct read_plan *plan)
     for (size_t i = 0; i < get->count; i++)
         total += get->fetches[i].wanted ? get->fetches[i].read_bytes : 0;
     get->piece_bytes = store_piece_bytes(get->store, total);
+    bounce_begin(&get->bounce, &get->store->bounce_memory,
+                 get->piece_bytes + UINT64_C(2) * IO_ALIGN_MAX); /* where it begins and ends within blocks */
     for (size_t i = 0; i < get->count; i++) {
         if (get->fetches[i].wanted)
             plan_page(get, plan, (uint32_t)i);

@@ -178,8 +178,7 @@ store_apply_options(varve_store *store, varve_error *err)
     uint64_t available;
     int rc;
 
-    index_set_shape(store->index, (uint32_t)options->size_ratio, (uint32_t)options->runs_per_level,
-                    (uint32_t)options->runs_last_level);
+    control_configure(store);
     if (options->capacity == space_capacity(store)) {
         admission_set(store, options_rate(options->write_budget, options->capacity));
         return VARVE_OK;
@@ -259,6 +258,8 @@ free_owned(varve_store *store)
 
     if (store->reclaim_job != NULL)
         reclaim_abandon(store);
+    control_deinit(store);
+    store->control.controller = NULL;
     if (store->index != NULL)
         index_destroy(store->index);
     recency_deinit(store);
@@ -292,6 +293,7 @@ store_destroy(varve_store *store)
     if (store->pool != NULL)
         io_queue_pool_destroy(store->pool);
     coding_deinit(&store->coding);
+    buffers_deinit(&store->bounce_memory);
     cond_deinit(&store->background.progress);
     cond_deinit(&store->background.wake);
     mutex_deinit(&store->background.lock);
@@ -302,6 +304,7 @@ store_destroy(varve_store *store)
     mutex_deinit(&store->admission.lock);
     mutex_deinit(&store->reclaim_lock);
     mutex_deinit(&store->recency.lock);
+    mutex_deinit(&store->control.lock);
     mutex_deinit(&store->slice_lock);
     env_free(env, store);
 }
@@ -318,6 +321,7 @@ store_create(struct env *env, const varve_options *options)
     store->options.io_bytes &= ~(uint64_t)(IO_ALIGN_MAX - 1);
     store->next_branch = 1;
     mutex_init(&store->slice_lock);
+    mutex_init(&store->control.lock);
     mutex_init(&store->recency.lock);
     mutex_init(&store->reclaim_lock);
     mutex_init(&store->moves_lock);
@@ -326,6 +330,7 @@ store_create(struct env *env, const varve_options *options)
     mutex_init(&store->namespace_change);
     mutex_init(&store->namespace_lock);
     mutex_init(&store->background.lock);
+    buffers_init(&store->bounce_memory, env, BOUNCE_ALIGN);
     coding_init(&store->coding, env, (uint32_t)options->codec_threads);
     cond_init(&store->background.wake);
     cond_init(&store->background.progress);
@@ -404,8 +409,10 @@ store_own(varve_store *store, struct env_file *lock_file, varve_error *err)
         atomic_store_explicit(&store->last_sync_ns, now_ns, memory_order_relaxed);
         COUNT(&store->counters, open_time_us, (now_ns - began_ns) / 1000);
         admission_set(store, options_rate(store->options.write_budget, store->options.capacity));
-        rc = store_start_background(store, err);
+        rc = control_init(store, err);
     }
+    if (rc == VARVE_OK)
+        rc = store_start_background(store, err);
     if (rc != VARVE_OK)
         free_owned(store);
     return rc;

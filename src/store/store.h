@@ -8,8 +8,9 @@
  *   read.c       get                    read_plan.c     which reads it takes
  *   read_decode.c  what a read brings   walk.c      probe, exists, touch, remove
  *   coding.c     codecs, when to code   extent_encode.c  pages coded before they are written
- *   speed.c      how fast reads are
+ *   speed.c      how fast reads are     bounce.c        memory between the device and small or unaligned buffers
  *   tick.c       background work        space.c     capacity
+ *   control.c    the controller's windows and decisions     control_log.c  what it says of them
  *   namespace.c  namespaces             limits.c, pin.c, admission.c   what is kept, and what is stored
  *   check.c      index against log
  *
@@ -29,7 +30,9 @@
 #include "log/log.h"
 #include "manifest/manifest.h"
 #include "reclaim/write_budget.h"
+#include "store/bounce.h"
 #include "store/coding.h"
+#include "store/control.h"
 #include "store/limits.h"
 #include "store/recency.h"
 #include "store/reclaim_job.h"
@@ -41,6 +44,8 @@
  * looked for again in a view that is made after that, but not for ever.
  */
 #define LOOKUPS_MAX 4
+
+#define ACTIVE_EXTENTS_MAX 4096 /* in one memtable: bounds the replay */
 
 #define TIP_SLOTS 4096 /* branches whose next free depth is remembered: a few times the puts that can be in flight */
 
@@ -106,6 +111,7 @@ struct varve_store {
     struct server *server;  /* src/peer's; NULL: serves nobody */
     _Atomic uint64_t peers; /* connections of others */
     struct io_queue_pool *pool;
+    struct buffers bounce_memory;
     struct varve_options options; /* as opened; live ones change under background.lock */
     struct env_file *lock_file;
     struct log *log;
@@ -120,6 +126,7 @@ struct varve_store {
     uint8_t align_shift;
     atomic_bool read_only; /* a sync or a manifest write failed, or files cannot be removed */
 
+    struct control control;
     struct recency recency;
     _Atomic uint32_t expiring; /* namespaces with a time to live */
     struct admission admission;

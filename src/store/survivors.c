@@ -350,6 +350,7 @@ write_pages(struct move *move, varve_error *err)
 
     if (rc < 0)
         return error_os(err, rc, "open an I/O queue");
+    bounce_begin(&batch.bounce, &store->bounce_memory, store->options.io_bytes);
     for (size_t first = 0, end; first < move->count && rc == VARVE_OK; first = end) {
         for (end = first; end < move->count && move->pages[end].status == VARVE_OK; end++)
             move->list[end] = &move->pages[end];
@@ -359,6 +360,7 @@ write_pages(struct move *move, varve_error *err)
             end++;
     }
     io_queue_release(store->pool, batch.queue);
+    bounce_end(&batch.bounce);
     return rc;
 }
 

@@ -103,6 +103,7 @@ store_sync_due(varve_store *store)
 static int
 flush(varve_store *store)
 {
+    uint64_t begin_ns = store->env->ops->now_ns(store->env);
     int rc;
 
     if (index_frozen_count(store->index) == 0)
@@ -115,6 +116,7 @@ flush(varve_store *store)
             break;
         rc = index_flush(store->index, NULL);
     }
+    COUNT(&store->counters, flush_time_us, (store->env->ops->now_ns(store->env) - begin_ns) / 1000);
     return rc;
 }
 
@@ -178,6 +180,7 @@ do_slice(varve_store *store)
     int result = VARVE_MISS;
 
     limits_tick(store);
+    control_slice(store);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         int rc = kinds[i](store);
 

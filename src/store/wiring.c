@@ -172,6 +172,7 @@ open_index(varve_store *store, varve_error *err)
     const struct index_settings settings = {
         .memtable_bytes = store->options.memtable_bytes,
         .block_cache_bytes = store->options.block_cache_bytes,
+        .block_cache_bytes_max = control_memory(&store->options),
         .size_ratio = (uint32_t)store->options.size_ratio,
         .runs_per_level = (uint32_t)store->options.runs_per_level,
         .runs_last_level = (uint32_t)store->options.runs_last_level,

@@ -11,9 +11,6 @@
 #include "store/pages.h"
 #include "store/put.h"
 
-/* Extents in one memtable, at most: each costs a read of its header when the store is opened after a crash. */
-#define ACTIVE_EXTENTS_MAX 4096
-
 #define LOG_WAIT_MS 10 /* for other puts' writes, before asking again */
 
 int
@@ -243,6 +240,7 @@ put_run(struct put *put, varve_namespace *ns, const varve_id *parent)
     put->extents_end = &put->extents;
     put->batch.store = store;
     put->batch.element = (enum varve_element)ns->element_type;
+    bounce_begin(&put->batch.bounce, &store->bounce_memory, store->options.io_bytes);
     check_pages(put);
     rc = io_queue_acquire(store->pool, &put->batch.queue);
     if (rc < 0) {
@@ -251,6 +249,7 @@ put_run(struct put *put, varve_namespace *ns, const varve_id *parent)
         rc = run_put(put, ns, parent);
         io_queue_release(store->pool, put->batch.queue);
     }
+    bounce_end(&put->batch.bounce);
     if (rc != VARVE_OK) /* nothing can be stored now: said page by page */
         put_fail(put, rc);
     return rc;
@@ -311,6 +310,7 @@ store_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
                       .source = &put_here,
                       .source_arg = &placement,
                       .batch = {.target = &write_to_log}};
+    uint64_t began_ns = store->env->ops->now_ns(store->env);
     int rc = store_writable(store, NULL);
 
     COUNT(&store->counters, put_calls, 1);
@@ -323,6 +323,7 @@ store_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
     if (rc != VARVE_OK)
         put_fail(&put, rc); /* or stored, but not as durably as was asked for */
     put_count(&put);
+    COUNT(&store->counters, put_time_us, (store->env->ops->now_ns(store->env) - began_ns) / 1000);
     store_put_done(store);
     return VARVE_OK;
 }

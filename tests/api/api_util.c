@@ -166,11 +166,11 @@ namespace_get(varve_store *store, const char *name)
 uint64_t
 stat_value(varve_store *store, const char *name)
 {
-    uint64_t values[128];
-    size_t count = varve_stats_get(store, values, 128);
+    uint64_t values[256];
+    size_t count = varve_stats_get(store, values, 256);
     const varve_stat_desc *desc;
 
-    assert_true(count <= 128);
+    assert_true(count <= 256);
     for (size_t i = 0; (desc = varve_stat_describe(i)) != NULL; i++) {
         if (strcmp(desc->name, name) == 0)
             return values[i];

@@ -65,6 +65,63 @@ test_clear(void **state)
     chain_get(fixture->store, namespace_get(fixture->store, "kept"), 1, 30, 5000);
 }
 
+/* Two pieces of memory a page, or more, none of which goes on where the one before ended. */
+static struct iovec *
+scatter(struct batch *batch, size_t pieces)
+{
+    size_t part = batch->iov[0].iov_len / pieces;
+    struct iovec *iov = calloc(batch->count * pieces, sizeof(*iov));
+
+    assert_non_null(iov);
+    for (size_t i = 0; i < batch->count * pieces; i++) {
+        uint8_t *page = batch->iov[i / pieces].iov_base;
+
+        iov[i] = (struct iovec){page + (i % pieces ^ 1) * part, part}; /* swapped in pairs */
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->pages[i].iov = &iov[i * pieces];
+        batch->pages[i].iov_count = (uint32_t)pieces;
+    }
+    return iov;
+}
+
+/* Pages in many small pieces of memory are copied, few or large pieces are not; both hold what was put. */
+static void
+test_scattered_buffers(void **state)
+{
+    static const struct {
+        size_t count, size, pieces; /* pieces 0: one, and pages lie one after the other */
+        bool put_copied, get_copied;
+    } cases[] = {{100, 8192, 2, true, true},    {32, 65536, 16, true, true}, {64, 32768, 2, false, true},
+                 {16, 131072, 2, false, false}, {2, 8192, 2, false, false},  {30, 8192, 0, false, false}};
+    static const char *const large[] = {"capacity=1G", NULL};
+    struct fixture *fixture = fixture_create(large);
+    bool direct = stat_value(fixture->store, "direct_io") == 1;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        uint64_t put_before = stat_value(fixture->store, "put_copied_bytes");
+        uint64_t get_before = stat_value(fixture->store, "get_copied_bytes");
+        uint64_t half = cases[i].count * cases[i].size / 2; /* a segment may end within the batch */
+        uint64_t put_copied, get_copied;
+        struct iovec *iov = NULL;
+        struct batch batch;
+
+        batch_init(&batch, i, 0, cases[i].count, cases[i].size, 0);
+        if (cases[i].pieces > 0)
+            iov = scatter(&batch, cases[i].pieces);
+        batch_put(fixture->store, fixture->ns, NULL, &batch);
+        batch_get(fixture->store, fixture->ns, &batch);
+        put_copied = stat_value(fixture->store, "put_copied_bytes") - put_before;
+        get_copied = stat_value(fixture->store, "get_copied_bytes") - get_before;
+        assert_true(cases[i].put_copied && direct ? put_copied > half : put_copied == 0);
+        assert_true(cases[i].get_copied && direct ? get_copied > half : get_copied == 0);
+        batch_free(&batch);
+        free(iov);
+    }
+    fixture_destroy(fixture);
+}
+
 static void
 test_remove(void **state)
 {
@@ -347,6 +404,7 @@ main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_wrong_namespace, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
+        cmocka_unit_test(test_scattered_buffers),
         cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
         cmocka_unit_test_setup_teardown(test_exists_and_touch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_estimate, setup, teardown),

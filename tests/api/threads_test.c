@@ -108,7 +108,7 @@ static void *
 other_main(void *arg)
 {
     struct shared *shared = arg;
-    uint64_t values[128];
+    uint64_t values[256];
 
     for (uint64_t i = 0; !atomic_load(&shared->stop); i++) {
         varve_id id = page_id(i % 50, i % BATCH_PAGES);
@@ -121,7 +121,7 @@ other_main(void *arg)
         expect(shared, varve_remove_batch(shared->store, shared->ns, &id, 1, NULL) >= 0);
         expect(shared, varve_touch(shared->store, shared->ns, &id, 1, NULL) >= 0);
         expect(shared, varve_option_set(shared->store, "size_ratio", i % 2 == 0 ? "3" : "8", NULL) == VARVE_OK);
-        (void)varve_stats_get(shared->store, values, 128);
+        (void)varve_stats_get(shared->store, values, 256);
         expect(shared, varve_sync(shared->store, NULL) == VARVE_OK);
         expect(shared, varve_iter_open(shared->store, NULL, VARVE_ITER_PAGES, &iter, NULL) == VARVE_OK);
         while (varve_iter_next(iter, &item, NULL) == VARVE_OK) {

@@ -56,11 +56,22 @@ def ttft(engine, plan, mean):
             "stages": [{"stage": 1, "ttft_mean_ms": mean}, {"stage": 2, "ttft_mean_ms": mean / 2}]}
 
 
+def ablation(name, variant, scene, **figures):
+    return {"label": f"ablation: {name}", "ablation": name, "variant": variant, "scene": scene, **figures}
+
+
+def ablations():
+    return [ablation("order", "extents", "built", disk_bytes_per_page=29.5), ablation("order", "extents", "cold", us_per_chain=235.0),
+            ablation("order", "hash <order>", "cold", us_per_chain=95000.0), ablation("locator", "bloom", "1 run", miss_ns=30.0),
+            ablation("values", "rocksdb-inline", "pages of 2 KiB", missing="librocksdb-dev")]
+
+
 def recording():
     return {"throughput": speeds("raw", 2.0, 3.0) + speeds("varve", 1.9, 2.9) + speeds("varve-threads", 1.8, 2.7) +
                           speeds("file", 0.4, 0.5) + speeds("hashlog", 1.8, 1.0) + [{"engine": "lmdb", "missing": "liblmdb-dev"}],
             "size": index(100_000) + index(10_000_000, probe_us=30.0) + store(2, 2.0) + store(12, 1.9),
-            "serving": [ttft("none", "off", 100.0), ttft("varve", "off", 90.0), ttft("varve", "on", 80.0), ttft("file", "off", 95.0)]}
+            "serving": [ttft("none", "off", 100.0), ttft("varve", "off", 90.0), ttft("varve", "on", 80.0), ttft("file", "off", 95.0)],
+            "ablations": ablations()}
 
 
 def run_bench(arguments, environment):
@@ -122,8 +133,9 @@ class ReportTest(unittest.TestCase):
         checker = Checker(self)
         checker.feed(self.page())
         self.assertEqual(checker.open, [])
-        self.assertEqual(checker.plots, 8)
-        for text in ("A <fast> CPU", "varve bench 'a<b'", "failed: no <disk>", "lmdb is missing: liblmdb-dev", "1 runs failed"):
+        self.assertEqual(checker.plots, 10)
+        for text in ("A <fast> CPU", "varve bench 'a<b'", "failed: no <disk>", "lmdb is missing: liblmdb-dev", "1 runs failed",
+                     "rocksdb-inline is missing: librocksdb-dev", "hash <order>", "95,000", "29.5"):
             self.assertIn(text, checker.text)
 
     def test_page_of_nothing(self):
@@ -207,6 +219,20 @@ class ReportTest(unittest.TestCase):
         self.assertIn("--engines hashlog,lmdb", runs[1]["command"])
         self.assertFalse(os.path.exists(os.path.join(self.dir, "data")))
         self.assertTrue(os.path.exists(os.path.join(self.dir, "out", "index.html")))
+
+    def test_ablations_are_beside_the_command(self):
+        program = os.path.join(self.dir, "bench", "ablation_bench")
+        os.mkdir(os.path.dirname(program))
+        with open(program, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\n" + "echo '{\"ablation\": \"'$3'\", \"variant\": \"a\", \"scene\": \"b\"}'; [ $3 != order ] || exit 3\n")
+        os.chmod(program, 0o755)
+        out = os.path.join(self.dir, "out")
+        code = run_bench([os.path.join(self.dir, "varve"), "--dir", os.path.join(self.dir, "data"), "--output", out, "--only", "ablations"],
+                         {})
+        self.assertEqual(code, 1)  # one of them failed, and the others were run
+        self.assertEqual([row["ablation"] for row in bench_report.read_lines(out, "ablations")],
+                         ["order", "locator", "values", "hashlog"])
+        self.assertEqual([run["code"] for run in bench_report.read_lines(out, "runs")], [3, 0, 0, 0])
 
     def test_wrong_bytes_are_reported(self):
         _, _, runs = self.run_suite(1)

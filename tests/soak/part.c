@@ -223,7 +223,7 @@ soak_namespaces(struct ledger *ledger, varve_store *store, varve_namespace **nam
 uint64_t
 soak_stat(varve_store *store, const char *name)
 {
-    uint64_t values[128];
+    uint64_t values[256];
     size_t count = varve_stats_get(store, values, sizeof(values) / sizeof(values[0]));
     const varve_stat_desc *desc;
 

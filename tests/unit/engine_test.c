@@ -361,7 +361,8 @@ test_full(void **state)
 static void
 test_names(void **state)
 {
-    static const char *const names[] = {"varve", "varve-threads", "file", "file-threads", "rocksdb", "lmdb", "hashlog"};
+    static const char *const names[] = {"varve",   "varve-threads",  "file", "file-threads",
+                                        "rocksdb", "rocksdb-inline", "lmdb", "hashlog"};
     const char *missing = "nothing";
     size_t built = 0;
 

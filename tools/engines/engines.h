@@ -10,6 +10,7 @@ extern const struct engine_ops engine_varve_threads;
 extern const struct engine_ops engine_file;
 extern const struct engine_ops engine_file_threads;
 extern const struct engine_ops engine_rocksdb;
+extern const struct engine_ops engine_rocksdb_inline;
 extern const struct engine_ops engine_lmdb;
 extern const struct engine_ops engine_hashlog;
 

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/controller.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "control/grid.h"
+#include "format/run_format.h"
+
+/* The regret rule and its constants: DESIGN.md, "On the controller". */
+#define AVERAGE       0.2 /* weight of the last window, while HOLD_MIN windows lie between switches; less where more do */
+#define SHIFTED       2.0  /* a mix that costs so many times more, or less, than the average one has shifted, */
+#define SHIFTED_AFTER 2    /* once it does so in as many windows in a row; then the average begins anew */
+#define DEAD_BAND     0.05 /* of the present cost: what is cheaper by less is not worth a thought */
+#define REGRET_FACTOR 2.0  /* times the cost of the switch */
+#define HOLD_MIN      3 /* windows between switches; doubled after one that did not pay, halved after one that did, */
+#define HOLD_MAX      64
+#define HEAL          256 /* and halved after so many windows without any */
+#define BARRED_MIN                                                                                                     \
+    16 /* windows for which a configuration that was left as a mistake is out of the question; doubled each time */
+#define BARRED_MAX  4096
+#define SLEEP_SHARE 0.01 /* of the payload's I/O */
+#define WAKE_SHARE  0.012
+#define TRIAL       4 /* windows that a switch is judged by */
+#define SETTLE      2 /* windows after a switch that say nothing about it, nor do those until a larger cache is full */
+
+/* How much dearer a configuration turned out to be than predicted: sums since it is in force. */
+struct record {
+    double measured_s, predicted_s;
+    unsigned windows;
+};
+
+struct controller {
+    struct env *env;
+    struct grid grid;
+    enum control_mode mode;
+    struct control_choice start;
+    struct control_choice choice, before; /* in force, and before the last switch */
+    size_t index;                         /* of the one in force */
+    uint16_t barred[GRID_COUNT];          /* windows left */
+    uint16_t barred_next[GRID_COUNT];     /* how many the next time; 0: BARRED_MIN */
+    struct control_mix mix;
+    bool has_mix, asleep;
+    unsigned shifted; /* windows in a row */
+    double regret;    /* seconds */
+    unsigned since;   /* windows since the last switch, */
+    unsigned hold;    /* and how many there have to be */
+    struct record record;
+    double price;        /* of the last switch: the regret that led to it, and its cost */
+    double gained;       /* by it so far, as predicted for the work that came */
+    bool paid;           /* that was more than its price, at some time */
+    double to_fill;      /* blocks of a cache that was enlarged by it */
+    double before_ratio; /* measured over predicted, of the one before; 0: not known, or judged already */
+};
+
+static void
+reset(struct controller *controller, enum control_mode mode, const struct control_choice *start)
+{
+    controller->mode = mode;
+    controller->start = controller->choice = controller->before = *start;
+    controller->hold = HOLD_MIN;
+    controller->since = SETTLE;
+    controller->regret = controller->price = controller->gained = controller->to_fill = controller->before_ratio = 0;
+    controller->paid = true;
+    controller->index = GRID_CURRENT;
+    memset(controller->barred, 0, sizeof(controller->barred));
+    memset(controller->barred_next, 0, sizeof(controller->barred_next));
+    controller->asleep = false;
+    controller->record = (struct record){0};
+}
+
+struct controller *
+controller_create(struct env *env, const struct control_bounds *bounds, const struct control_choice *start)
+{
+    struct controller *controller = env_zalloc(env, sizeof(*controller));
+
+    if (controller == NULL)
+        return NULL;
+    controller->env = env;
+    grid_init(&controller->grid, bounds);
+    reset(controller, CONTROL_ON, start);
+    return controller;
+}
+
+void
+controller_destroy(struct controller *controller)
+{
+    if (controller != NULL)
+        env_free(controller->env, controller);
+}
+
+bool
+controller_configure(struct controller *controller, enum control_mode mode, const struct control_choice *start)
+{
+    if (mode == controller->mode && memcmp(start, &controller->start, sizeof(*start)) == 0)
+        return false;
+    reset(controller, mode, start);
+    return true;
+}
+
+struct control_choice
+controller_choice(const struct controller *controller)
+{
+    return controller->choice;
+}
+
+bool
+controller_asleep(const struct controller *controller)
+{
+    return controller->asleep;
+}
+
+struct control_mix
+controller_mix(const struct controller *controller)
+{
+    return controller->mix;
+}
+
+static void
+blend(double *average, double sample, double weight)
+{
+    *average += weight * (sample - *average);
+}
+
+static void
+average(struct control_mix *mix, const struct control_mix *sample, double weight)
+{
+    blend(&mix->pages_put, sample->pages_put, weight);
+    blend(&mix->walks, sample->walks, weight);
+    blend(&mix->searches, sample->searches, weight);
+    blend(&mix->searches_found, sample->searches_found, weight);
+    blend(&mix->onward_pins, sample->onward_pins, weight);
+    blend(&mix->reads, sample->reads, weight);
+    blend(&mix->payload_s, sample->payload_s, weight);
+    blend(&mix->index_s, sample->index_s, weight);
+    /* How blocks are reused changes more slowly than how often they are, and is known the better the more uses were seen. */
+    for (int i = 0; i <= REUSE_BUCKETS; i++)
+        mix->uses[i] += AVERAGE * (sample->uses[i] - mix->uses[i]);
+}
+
+static bool
+differs(double a, double b)
+{
+    return a > SHIFTED * b || b > SHIFTED * a;
+}
+
+/* Take the window into the average, which begins anew where the work has shifted. The less often it is followed, the longer the average looks back. */
+static void
+take(struct controller *controller, const struct control_mix *mix)
+{
+    double weight = AVERAGE * HOLD_MIN / controller->hold;
+    bool differ = controller->has_mix && (differs(mix->pages_put, controller->mix.pages_put) ||
+                                          differs(mix->searches, controller->mix.searches));
+
+    controller->shifted = differ ? controller->shifted + 1 : 0;
+    if (!controller->has_mix)
+        controller->mix = *mix;
+    controller->has_mix = true;
+    if (controller->mode == CONTROL_NOMINAL)
+        weight = 1;
+    if (controller->shifted >= SHIFTED_AFTER && controller->hold == HOLD_MIN) {
+        weight = 1;
+        controller->regret = 0;
+    }
+    if (controller->shifted >=
+        SHIFTED_AFTER) { /* the model errs differently for other work: that says nothing of the last switch */
+        controller->before_ratio = 0;
+        controller->record = (struct record){0};
+        controller->shifted = 0;
+    }
+    average(&controller->mix, mix, weight);
+}
+
+static void
+update_grid(const struct controller *controller, struct grid *grid, const struct control_mix *mix,
+            const struct control_constants *constants, const struct outlook_layout *layout)
+{
+    const struct control_choice own[GRID_OWN] = {controller->choice, controller->before};
+
+    grid_update(grid, mix, constants, layout, own);
+}
+
+static double
+cost_at(const struct controller *controller, const struct control_constants *constants, size_t index)
+{
+    struct control_cost cost;
+
+    grid_cost(&controller->grid, &controller->mix, constants, index, &cost);
+    return cost.total;
+}
+
+/* Seconds that a switch takes: merges that the shape asks for at once, blocks that are dropped and read again, a flush to shrink the memtable. */
+static double
+switch_cost(const struct controller *controller, const struct control_constants *constants, size_t index)
+{
+    struct control_choice to = grid_choice(&controller->grid, index);
+    const struct control_choice *from = &controller->choice;
+    double seconds = grid_outlook(&controller->grid, index)->settle_pages * constants->merge_page_s;
+
+    if (to.cache_bytes < from->cache_bytes) {
+        double lost = control_miss_ratio(&controller->mix, constants, (double)to.cache_bytes) -
+                      control_miss_ratio(&controller->mix, constants, (double)from->cache_bytes);
+
+        seconds += lost * (double)(from->cache_bytes - to.cache_bytes) / BLOCK_BYTES * constants->read_s;
+    }
+    if (to.memtable_bytes < from->memtable_bytes)
+        seconds += constants->flush_s;
+    return seconds;
+}
+
+static void
+hold_longer(struct controller *controller)
+{
+    controller->hold = controller->hold * 2 < HOLD_MAX ? controller->hold * 2 : HOLD_MAX;
+}
+
+static void
+hold_shorter(struct controller *controller)
+{
+    controller->hold = controller->hold / 2 > HOLD_MIN ? controller->hold / 2 : HOLD_MIN;
+}
+
+static void
+go_to(struct controller *controller, size_t index, double price)
+{
+    const struct control_choice choice = grid_choice(&controller->grid, index);
+    const struct record *record = &controller->record;
+    uint64_t more =
+        choice.cache_bytes > controller->choice.cache_bytes ? choice.cache_bytes - controller->choice.cache_bytes : 0;
+
+    controller->before = controller->choice;
+    controller->before_ratio = record->windows > 0 ? record->measured_s / record->predicted_s : 0;
+    controller->to_fill = (double)more / BLOCK_BYTES;
+    controller->choice = choice;
+    controller->index = index < GRID_COUNT ? index : grid_find(&controller->grid, &choice);
+    controller->record = (struct record){0};
+    controller->price = price;
+    controller->paid = false;
+    controller->regret = controller->gained = 0;
+    controller->since = 0;
+}
+
+/*
+ * Was the last switch a mistake? The model's error, measured over predicted, is taken to be that of each configuration: where the one left would cost less
+ * now, with its own error, than the one in force, with its own.
+ */
+static bool
+must_revert(struct controller *controller, const struct control_constants *constants, double predicted)
+{
+    double ratio, before;
+
+    if (controller->before_ratio <= 0 || controller->record.windows < TRIAL)
+        return false;
+    ratio = controller->record.measured_s / controller->record.predicted_s;
+    before = controller->before_ratio * cost_at(controller, constants, GRID_PREVIOUS);
+    controller->before_ratio = 0;
+    return ratio * predicted > (1 + DEAD_BAND) * before;
+}
+
+/* The configuration in force turned out to be a mistake. */
+static void
+bar(struct controller *controller)
+{
+    uint16_t *next = &controller->barred_next[controller->index];
+
+    if (controller->index >= GRID_COUNT)
+        return;
+    if (*next == 0)
+        *next = BARRED_MIN;
+    controller->barred[controller->index] = *next;
+    *next = *next < BARRED_MAX ? (uint16_t)(*next * 2) : BARRED_MAX;
+}
+
+/* Time heals: a window has gone by. */
+static void
+heal(struct controller *controller)
+{
+    for (size_t i = 0; i < GRID_COUNT; i++)
+        controller->barred[i] = controller->barred[i] > 0 ? (uint16_t)(controller->barred[i] - 1) : 0;
+    if (controller->since > 0 && controller->since % HEAL == 0)
+        hold_shorter(controller);
+}
+
+/* Asleep or awake, and whether that is new. */
+static enum control_event
+doze(struct controller *controller)
+{
+    const struct control_mix *mix = &controller->mix;
+    bool asleep = mix->index_s < (controller->asleep ? WAKE_SHARE : SLEEP_SHARE) * mix->payload_s;
+
+    if (asleep == controller->asleep)
+        return CONTROL_NONE;
+    controller->asleep = asleep;
+    controller->regret = 0;
+    return asleep ? CONTROL_SLEEP : CONTROL_WAKE;
+}
+
+/* The window, for the records: `predicted` is the cost of its own mix. */
+static void
+note(struct controller *controller, const struct control_mix *sample, double seconds,
+     const struct control_constants *constants)
+{
+    struct control_cost cost, before;
+    double predicted;
+
+    grid_cost(&controller->grid, sample, constants, GRID_CURRENT, &cost);
+    grid_cost(&controller->grid, sample, constants, GRID_PREVIOUS, &before);
+    predicted = cost.total;
+    controller->gained += (before.total - cost.total) * seconds;
+    controller->paid = controller->paid || controller->gained >= controller->price;
+    controller->since++;
+    controller->to_fill -= sample->reads * seconds;
+    if (controller->since <= SETTLE || controller->to_fill > 0)
+        return;
+    controller->record.measured_s += sample->index_s * seconds;
+    controller->record.predicted_s += predicted * seconds;
+    controller->record.windows++;
+}
+
+/* Whether to go to grid point `best`, now. */
+static bool
+must_switch(struct controller *controller, const struct control_constants *constants, size_t best, double seconds,
+            struct control_decision *decision)
+{
+    double gain = decision->cost_from - decision->cost_to;
+
+    decision->switch_cost = switch_cost(controller, constants, best);
+    if (controller->mode == CONTROL_NOMINAL)
+        return true;
+    controller->regret = fmax(0, controller->regret + (gain - DEAD_BAND * decision->cost_from) * seconds);
+    decision->regret = controller->regret;
+    return controller->regret > 0 && controller->regret >= REGRET_FACTOR * decision->switch_cost &&
+           controller->since >= controller->hold;
+}
+
+void
+controller_window(struct controller *controller, const struct control_mix *mix, double seconds,
+                  const struct control_constants *constants, const struct outlook_layout *layout,
+                  struct control_decision *out)
+{
+    size_t best;
+
+    take(controller, mix);
+    *out = (struct control_decision){.from = controller->choice,
+                                     .to = controller->choice,
+                                     .mix = controller->mix,
+                                     .measured = controller->mix.index_s};
+    if (controller->mode == CONTROL_OFF)
+        return;
+    out->event = controller->mode == CONTROL_NOMINAL ? CONTROL_NONE : doze(controller);
+    if (controller->asleep || out->event != CONTROL_NONE)
+        return;
+    update_grid(controller, &controller->grid, &controller->mix, constants, layout);
+    note(controller, mix, seconds, constants);
+    heal(controller);
+    out->cost_from = cost_at(controller, constants, GRID_CURRENT);
+    if (controller->mode == CONTROL_ON && must_revert(controller, constants, out->cost_from)) {
+        out->event = CONTROL_REVERT;
+        out->to = controller->before;
+        bar(controller);
+        hold_longer(controller);
+        go_to(controller, GRID_PREVIOUS, 0);
+        controller->before_ratio = 0;
+        return;
+    }
+    best = grid_best(&controller->grid, &controller->mix, constants, controller->barred, &out->cost_to);
+    if (best == GRID_CURRENT)
+        controller->regret = 0;
+    else if (must_switch(controller, constants, best, seconds, out)) {
+        out->event = CONTROL_SWITCH;
+        out->to = grid_choice(&controller->grid, best);
+        if (!controller->paid)
+            hold_longer(controller); /* the last switch did not pay: what it was for did not last */
+        else
+            hold_shorter(controller);
+        go_to(controller, best, out->regret + out->switch_cost);
+    }
+}
+
+size_t
+controller_rows(struct controller *controller, const struct control_mix *mix, const struct control_constants *constants,
+                const struct outlook_layout *layout, struct control_row *rows, size_t room)
+{
+    struct grid *grid = env_zalloc(controller->env, sizeof(*grid));
+    size_t best;
+    double cost;
+
+    if (grid == NULL)
+        return 0;
+    grid_init(grid, &controller->grid.bounds);
+    update_grid(controller, grid, mix, constants, layout);
+    best = grid_best(grid, mix, constants, NULL, &cost);
+    for (size_t i = 0; i <= GRID_COUNT && i < room; i++) {
+        size_t index = i == 0 ? GRID_CURRENT : i - 1; /* the one in force first */
+
+        rows[i].choice = grid_choice(grid, index);
+        grid_cost(grid, mix, constants, index, &rows[i].cost);
+        rows[i].current = i == 0;
+        rows[i].best = index == best;
+    }
+    env_free(controller->env, grid);
+    return GRID_COUNT + 1;
+}
