@@ -39,6 +39,8 @@ enum task {
     TASK_CAPACITY,  /* status; argument: MiB */
     TASK_CHECK,     /* problems, or a negative code */
     TASK_PUT_LOOP,  /* put chains from the argument on until killed; never answers */
+    TASK_PUT_CODED, /* pages that were stored coded, of a chain of bf16 pages */
+    TASK_GET_CODED, /* pages right */
     TASK_TIMED_GET, /* milliseconds that a get took */
     TASK_THREADS,   /* THREADS threads put and get chains from the argument on: those that are whole */
     TASK_CLOSE,     /* status; the process ends */
@@ -55,7 +57,7 @@ struct helper {
     int orders, answers;
 };
 
-static const char *const settings[] = {"capacity=768M", "segment_bytes=4M", "peer_timeout_ms=2000", NULL};
+static const char *const settings[] = {"capacity=768M", "segment_bytes=4M", "peer_timeout_ms=20000", NULL};
 static const char *const impatient[] = {"capacity=256M", "segment_bytes=4M", "peer_timeout_ms=200", NULL};
 
 static uint64_t
@@ -144,6 +146,41 @@ run_check(varve_store *store)
     return rc < 0 ? rc : (int64_t)report.problems;
 }
 
+/* Pages of a namespace of floats, which get shorter when they are coded. */
+static int64_t
+coded_pages(varve_store *store, bool put, uint64_t chain)
+{
+    varve_namespace_attributes attributes = VARVE_NAMESPACE_ATTRIBUTES_INIT;
+    uint64_t before = stat_value(store, "codec_put_pages");
+    varve_namespace *ns;
+    struct batch batch;
+    int64_t right = 0;
+
+    attributes.element_type = VARVE_ELEMENT_BF16;
+    if (varve_namespace_open(store, "floats", &attributes, &ns, NULL) != VARVE_OK)
+        return -1;
+    batch_init(&batch, chain, 0, CHAIN_PAGES, PAGE_SIZE, 0);
+    for (size_t i = 0; i < batch.bytes_size; i++)
+        batch.bytes[i] = put ? (uint8_t)(i % 2 == 0 ? i * 7 : 0x3f) : 0;
+    if (put)
+        (void)varve_put_batch(store, ns, NULL, batch.pages, batch.count, 0, NULL);
+    else
+        (void)varve_get_batch(store, ns, batch.pages, batch.count, NULL);
+    for (size_t i = 0; i < batch.count; i++) {
+        const uint8_t *bytes = batch.iov[i].iov_base;
+        bool same = batch.pages[i].status == VARVE_OK && batch.pages[i].size == PAGE_SIZE;
+
+        for (size_t at = 0; same && at < PAGE_SIZE; at++) {
+            size_t place = (size_t)(bytes - batch.bytes) + at;
+
+            same = bytes[at] == (uint8_t)(place % 2 == 0 ? place * 7 : 0x3f);
+        }
+        right += same;
+    }
+    batch_free(&batch);
+    return put ? (int64_t)(stat_value(store, "codec_put_pages") - before) : right;
+}
+
 struct thread {
     pthread_t thread;
     varve_store *store;
@@ -158,10 +195,15 @@ thread_main(void *arg)
     struct thread *thread = arg;
 
     for (uint64_t chain = thread->first; chain < thread->first + THREAD_CHAINS; chain++) {
-        if (put_stored(thread->store, thread->ns, chain) == CHAIN_PAGES &&
-            by_ids(thread->store, thread->ns, TASK_PROBE, chain) == CHAIN_PAGES &&
-            get_right(thread->store, thread->ns, chain) == CHAIN_PAGES)
+        int64_t stored = put_stored(thread->store, thread->ns, chain);
+        int64_t found = by_ids(thread->store, thread->ns, TASK_PROBE, chain);
+        int64_t right = get_right(thread->store, thread->ns, chain);
+
+        if (stored == CHAIN_PAGES && found == CHAIN_PAGES && right == CHAIN_PAGES)
             thread->whole++;
+        else
+            print_message("chain %d: %d pages stored, %d found, %d right\n", (int)chain, (int)stored, (int)found,
+                          (int)right);
     }
     return NULL;
 }
@@ -216,6 +258,9 @@ do_order(varve_store *store, varve_namespace *ns, const struct order *order)
     case TASK_TIMED_GET:
         (void)get_right(store, ns, order->argument);
         return (int64_t)(now_ms() - began_ms);
+    case TASK_PUT_CODED:
+    case TASK_GET_CODED:
+        return coded_pages(store, order->task == TASK_PUT_CODED, order->argument);
     case TASK_THREADS:
         return run_threads(store, ns, order->argument);
     case TASK_CLOSE:
@@ -457,11 +502,12 @@ test_threads(void **state)
     char path[PATH_BYTES];
 
     (void)state;
-    scratch_create(path);
     for (uint64_t round = 0; round < 4; round++) {
+        struct helper owner, peers[2];
         bool is_owner;
-        struct helper owner = helper_start(path, settings, &is_owner), peers[2];
 
+        scratch_create(path); /* anew: nothing is to be given up for want of room */
+        owner = helper_start(path, settings, &is_owner);
         assert_true(is_owner);
         for (uint64_t i = 0; i < 2; i++) {
             peers[i] = helper_start(path, settings, &is_owner);
@@ -475,8 +521,8 @@ test_threads(void **state)
         helper_close(&peers[0]);
         helper_close(&peers[1]);
         check_directory(path);
+        scratch_remove(path);
     }
-    scratch_remove(path);
 }
 
 /* One that closes while others use it is replaced as well. */
@@ -533,6 +579,28 @@ test_peer_killed(void **state)
         assert_int_equal(tell(&owner, TASK_CHECK, 0), 0);
     }
     helper_close(&owner);
+    check_directory(path);
+    scratch_remove(path);
+}
+
+/* Coded by one process, decoded by another. */
+static void
+test_coded(void **state)
+{
+    static const char *const coded[] = {"capacity=256M", "segment_bytes=4M", "codec=on", NULL};
+    struct helper helpers[PEERS + 1];
+    char path[PATH_BYTES];
+
+    (void)state;
+    scratch_create(path);
+    start_all(path, coded, helpers);
+    for (int writer = 0; writer < 2; writer++) {
+        assert_int_equal(tell(&helpers[writer], TASK_PUT_CODED, (uint64_t)writer), CHAIN_PAGES);
+        for (int reader = 0; reader <= PEERS; reader++)
+            assert_int_equal(tell(&helpers[reader], TASK_GET_CODED, (uint64_t)writer), CHAIN_PAGES);
+    }
+    for (int i = PEERS; i >= 0; i--)
+        helper_close(&helpers[i]);
     check_directory(path);
     scratch_remove(path);
 }
@@ -651,7 +719,7 @@ main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),       cmocka_unit_test(test_owner_killed), cmocka_unit_test(test_owner_closes),
         cmocka_unit_test(test_peer_killed), cmocka_unit_test(test_owner_hangs),  cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_fork),        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_fork),        cmocka_unit_test(test_threads),      cmocka_unit_test(test_coded),
     };
 
     scratch_require((uint64_t)1 << 30);

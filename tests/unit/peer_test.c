@@ -215,6 +215,40 @@ test_versions(void **state)
     honest(setup, 1);
 }
 
+/* Another user is turned away, though the directory and the socket be open to all. Without privileges nobody else can be played. */
+static void
+test_other_user(void **state)
+{
+    struct setup *setup = *state;
+    char name[300];
+    pid_t child;
+    int status;
+
+    if (geteuid() != 0)
+        skip();
+    (void)snprintf(name, sizeof(name), "%s/%s", setup->path, FORMAT_SOCKET_NAME);
+    assert_int_equal(chmod(setup->path, 0755), 0);
+    assert_int_equal(chmod(name, 0777), 0);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct message_hello hello = {.format_version = FORMAT_VERSION, .io_align = 512, .align_shift = 9};
+        uint8_t bytes[256];
+        int fd;
+
+        if (setgid(65534) != 0 || setuid(65534) != 0)
+            _exit(0);
+        fd = raw_connect(setup);
+        message_hello_encode(&hello, bytes);
+        (void)raw_send(fd, MESSAGE_HELLO, bytes, MESSAGE_HELLO_BYTES);
+        _exit(raw_receive(fd, bytes, sizeof(bytes)) == 1 ? 0 : 1);
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    assert_int_equal(status, 0);
+    honest(setup, 30);
+}
+
 /* Each of these ends the connection, and only that. */
 static void
 test_nonsense(void **state)
@@ -472,6 +506,7 @@ main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_versions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_user, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nonsense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unknown, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_probe_speeds, set_up, tear_down),
