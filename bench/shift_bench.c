@@ -198,6 +198,7 @@ main(int argc, char **argv)
         {"first-turns", CLI_U64, &settings->first_turns, "N", "turns of a conversation that begins (1)", 1, 32, 0},
         {"turn", CLI_U64, &settings->turn, "N", "pages of a turn: one put (16)", 1, 1024, 0},
         {"chains", CLI_U64, &settings->chains, "N", "conversations (16384)", SHIFT_THREADS_MAX, UINT32_MAX, 0},
+        {"hot", CLI_U64, &settings->hot, "N", "of these, the first ones, get four of five probes (0: none)", 0, 0, 0},
         {"preload", CLI_U64, &settings->preload, "N", "turns put by --prepare (250000)", 0, 0, 0},
         {"preload-begins", CLI_U64, &settings->preload_begin_percent, "PERCENT",
          "of these that begin a conversation; the others add a turn to one (10)", 1, 100, 0},

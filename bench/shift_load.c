@@ -34,6 +34,8 @@ struct shift_load {
 /* A conversation grows no further than this: what one probe asks for. */
 #define CHAIN_PAGES_MAX 4096u
 
+#define HOT_PART 5 /* one probe of so many is for any conversation, the others for hot ones */
+
 static varve_id
 page_id(const struct shift_load *load, uint64_t chain, uint64_t page)
 {
@@ -117,9 +119,10 @@ shift_load_use(struct shift_load *load, varve_store *store, varve_namespace *ns)
 static uint64_t
 draw_chain(struct shift_thread *thread)
 {
-    uint64_t hot = thread->begun / SHIFT_HOT_SHARE;
-    uint64_t bound = hot > 0 && random_below(&thread->random, SHIFT_HOT_SHARE) > 0 ? hot : thread->begun;
+    uint64_t hot = thread->load->settings.hot / thread->load->settings.threads, bound = thread->begun;
 
+    if (random_below(&thread->random, HOT_PART) > 0 && hot > 0 && hot < bound)
+        bound = hot;
     return thread->first_chain + random_below(&thread->random, bound);
 }
 

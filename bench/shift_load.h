@@ -3,8 +3,8 @@
  * The load of shift_bench: conversations that grow turn by turn, and are looked for from their first page.
  *
  * Each thread has conversations of its own and draws from the seed alone, so the same settings give the same operations in the same order
- * for each conversation, whatever the store does. A put appends one turn to any of them; a probe asks for the whole of one, four times of five
- * of the HOT_SHARE of them that is hot.
+ * for each conversation, whatever the store does. A put begins one, or appends one turn to any; a probe asks for the whole of one, four times of five of
+ * the first `hot` ones.
  */
 #ifndef VARVE_BENCH_SHIFT_LOAD_H
 #define VARVE_BENCH_SHIFT_LOAD_H
@@ -17,13 +17,13 @@
 #include "varve.h"
 
 #define SHIFT_THREADS_MAX 16
-#define SHIFT_HOT_SHARE   5 /* one of so many conversations is hot */
 
 struct shift_settings {
     uint64_t page_bytes;
     uint64_t turn;                  /* pages of a turn: one put */
     uint64_t first_turns;           /* of a conversation that begins */
     uint64_t chains;                /* conversations that may begin, of all threads */
+    uint64_t hot;                   /* of them: the first ones are looked for more often */
     uint64_t preload;               /* operations before the first stage, */
     uint64_t preload_begin_percent; /* of which so many begin a conversation; the others add a turn to one */
     uint64_t threads;

@@ -13,6 +13,10 @@
 #define SHIFTED_AFTER 2    /* once it does so in as many windows in a row; then the average begins anew */
 #define DEAD_BAND     0.05 /* of the present cost: what is cheaper by less is not worth a thought */
 #define REGRET_FACTOR 2.0  /* times the cost of the switch */
+#define PAYBACK_S     5.0  /* time in which a switch should have earned what it costs */
+#define SHAPE_MARGIN  0.1  /* of the present cost */
+#define SWITCH_MIN_S  0.02 /* no switch is taken to be cheaper */
+#define PAID          0.5  /* of its price, the regret that led to it included: then it paid */
 #define HOLD_MIN      3 /* windows between switches; doubled after one that did not pay, halved after one that did, */
 #define HOLD_MAX      64
 #define HEAL          256 /* and halved after so many windows without any */
@@ -21,12 +25,15 @@
 #define BARRED_MAX  4096
 #define SLEEP_SHARE 0.01 /* of the payload's I/O */
 #define WAKE_SHARE  0.012
-#define TRIAL       4 /* windows that a switch is judged by */
+#define TRIAL       4   /* windows that a switch is judged by, */
+#define TRIAL_S     3.0 /* and seconds: merges come in bursts */
 #define SETTLE      2 /* windows after a switch that say nothing about it, nor do those until a larger cache is full */
+
+#define UNKNOWN_RATIO 1.5 /* of measured cost to predicted: what one that was left too soon is granted */
 
 /* How much dearer a configuration turned out to be than predicted: sums since it is in force. */
 struct record {
-    double measured_s, predicted_s;
+    double seconds, measured_s, predicted_s;
     unsigned windows;
 };
 
@@ -56,6 +63,9 @@ struct controller {
 static void
 reset(struct controller *controller, enum control_mode mode, const struct control_choice *start)
 {
+    const struct control_bounds bounds = controller->grid.bounds;
+
+    grid_init(&controller->grid, &bounds, start);
     controller->mode = mode;
     controller->start = controller->choice = controller->before = *start;
     controller->hold = HOLD_MIN;
@@ -77,7 +87,7 @@ controller_create(struct env *env, const struct control_bounds *bounds, const st
     if (controller == NULL)
         return NULL;
     controller->env = env;
-    grid_init(&controller->grid, bounds);
+    controller->grid.bounds = *bounds;
     reset(controller, CONTROL_ON, start);
     return controller;
 }
@@ -139,6 +149,13 @@ average(struct control_mix *mix, const struct control_mix *sample, double weight
 }
 
 static bool
+same_shape(const struct control_choice *a, const struct control_choice *b)
+{
+    return a->size_ratio == b->size_ratio && a->runs_per_level == b->runs_per_level &&
+           a->runs_last_level == b->runs_last_level;
+}
+
+static bool
 differs(double a, double b)
 {
     return a > SHIFTED * b || b > SHIFTED * a;
@@ -173,11 +190,11 @@ take(struct controller *controller, const struct control_mix *mix)
 
 static void
 update_grid(const struct controller *controller, struct grid *grid, const struct control_mix *mix,
-            const struct control_constants *constants, const struct outlook_layout *layout)
+            const struct control_constants *constants, const struct outlook_layout *layout, double seconds)
 {
     const struct control_choice own[GRID_OWN] = {controller->choice, controller->before};
 
-    grid_update(grid, mix, constants, layout, own);
+    grid_update(grid, mix, constants, layout, own, seconds);
 }
 
 static double
@@ -189,23 +206,31 @@ cost_at(const struct controller *controller, const struct control_constants *con
     return cost.total;
 }
 
-/* Seconds that a switch takes: merges that the shape asks for at once, blocks that are dropped and read again, a flush to shrink the memtable. */
+/*
+ * Seconds that a switch takes: merges that the shape asks for at once, beyond those that are due anyhow, and the reads of blocks that they replace; blocks that a smaller cache drops, as far as they are missed; a flush to shrink
+ * the memtable.
+ */
 static double
 switch_cost(const struct controller *controller, const struct control_constants *constants, size_t index)
 {
     struct control_choice to = grid_choice(&controller->grid, index);
     const struct control_choice *from = &controller->choice;
-    double seconds = grid_outlook(&controller->grid, index)->settle_pages * constants->merge_page_s;
+    double settle = fmax(0, grid_outlook(&controller->grid, index)->settle_pages -
+                                grid_outlook(&controller->grid, GRID_CURRENT)->settle_pages);
+    double kept = fmin((double)from->cache_bytes, (double)to.cache_bytes), pages = controller->grid.pages;
+    double misses = control_miss_ratio(&controller->mix, constants, kept);
+    double seconds = settle * constants->merge_page_s;
 
+    if (pages > 0)
+        seconds += fmin(1, settle / pages) * (1 - misses) * kept / BLOCK_BYTES * constants->read_s;
     if (to.cache_bytes < from->cache_bytes) {
-        double lost = control_miss_ratio(&controller->mix, constants, (double)to.cache_bytes) -
-                      control_miss_ratio(&controller->mix, constants, (double)from->cache_bytes);
+        double lost = misses - control_miss_ratio(&controller->mix, constants, (double)from->cache_bytes);
 
         seconds += lost * (double)(from->cache_bytes - to.cache_bytes) / BLOCK_BYTES * constants->read_s;
     }
     if (to.memtable_bytes < from->memtable_bytes)
         seconds += constants->flush_s;
-    return seconds;
+    return fmax(seconds, SWITCH_MIN_S);
 }
 
 static void
@@ -220,6 +245,12 @@ hold_shorter(struct controller *controller)
     controller->hold = controller->hold / 2 > HOLD_MIN ? controller->hold / 2 : HOLD_MIN;
 }
 
+static bool
+is_known(const struct record *record)
+{
+    return record->windows >= TRIAL && record->seconds >= TRIAL_S;
+}
+
 static void
 go_to(struct controller *controller, size_t index, double price)
 {
@@ -229,7 +260,7 @@ go_to(struct controller *controller, size_t index, double price)
         choice.cache_bytes > controller->choice.cache_bytes ? choice.cache_bytes - controller->choice.cache_bytes : 0;
 
     controller->before = controller->choice;
-    controller->before_ratio = record->windows > 0 ? record->measured_s / record->predicted_s : 0;
+    controller->before_ratio = is_known(record) ? record->measured_s / record->predicted_s : UNKNOWN_RATIO;
     controller->to_fill = (double)more / BLOCK_BYTES;
     controller->choice = choice;
     controller->index = index < GRID_COUNT ? index : grid_find(&controller->grid, &choice);
@@ -249,7 +280,7 @@ must_revert(struct controller *controller, const struct control_constants *const
 {
     double ratio, before;
 
-    if (controller->before_ratio <= 0 || controller->record.windows < TRIAL)
+    if (controller->before_ratio <= 0 || !is_known(&controller->record))
         return false;
     ratio = controller->record.measured_s / controller->record.predicted_s;
     before = controller->before_ratio * cost_at(controller, constants, GRID_PREVIOUS);
@@ -295,10 +326,10 @@ doze(struct controller *controller)
     return asleep ? CONTROL_SLEEP : CONTROL_WAKE;
 }
 
-/* The window, for the records: `predicted` is the cost of its own mix. */
+/* The window, for the records: what was predicted is the cost of its own mix. One with merges that an earlier one left undone says nothing. */
 static void
 note(struct controller *controller, const struct control_mix *sample, double seconds,
-     const struct control_constants *constants)
+     const struct control_constants *constants, const struct outlook_layout *layout)
 {
     struct control_cost cost, before;
     double predicted;
@@ -307,24 +338,57 @@ note(struct controller *controller, const struct control_mix *sample, double sec
     grid_cost(&controller->grid, sample, constants, GRID_PREVIOUS, &before);
     predicted = cost.total;
     controller->gained += (before.total - cost.total) * seconds;
-    controller->paid = controller->paid || controller->gained >= controller->price;
+    controller->paid = controller->paid || controller->gained >= PAID * controller->price;
     controller->since++;
     controller->to_fill -= sample->reads * seconds;
-    if (controller->since <= SETTLE || controller->to_fill > 0)
+    if (controller->since <= SETTLE || controller->to_fill > 0 || grid_backlog(&controller->choice, layout) > 0)
         return;
     controller->record.measured_s += sample->index_s * seconds;
     controller->record.predicted_s += predicted * seconds;
+    controller->record.seconds += seconds;
     controller->record.windows++;
 }
 
-/* Whether to go to grid point `best`, now. */
-static bool
-must_switch(struct controller *controller, const struct control_constants *constants, size_t best, double seconds,
+/*
+ * What would be best to go to: the least cost, with that of the switch spread over PAYBACK_S. GRID_CURRENT: nothing is better than to stay. Memory moves at
+ * once and costs next to nothing; another shape takes merges for as long as levels need to follow, and is what the model knows least well (control_cost_test prints by
+ * how much), so it has to promise SHAPE_MARGIN more.
+ */
+static size_t
+find_better(const struct controller *controller, const struct control_constants *constants,
             struct control_decision *decision)
+{
+    double least = decision->cost_from;
+    size_t best = GRID_CURRENT;
+
+    for (size_t i = 0; i < GRID_COUNT; i++) {
+        struct control_choice choice = grid_choice(&controller->grid, i);
+        double cost, handicap;
+
+        if (controller->barred[i] > 0 || i == controller->index)
+            continue;
+        cost = cost_at(controller, constants, i);
+        handicap = same_shape(&choice, &controller->choice) ? 0 : SHAPE_MARGIN * decision->cost_from;
+        if (cost + handicap >= least)
+            continue;
+        handicap += switch_cost(controller, constants, i) / PAYBACK_S;
+        if (cost + handicap < least) {
+            least = cost + handicap;
+            best = i;
+            decision->cost_to = cost;
+        }
+    }
+    if (best != GRID_CURRENT)
+        decision->switch_cost = switch_cost(controller, constants, best);
+    return best;
+}
+
+/* Whether it is time to. */
+static bool
+must_switch(struct controller *controller, double seconds, struct control_decision *decision)
 {
     double gain = decision->cost_from - decision->cost_to;
 
-    decision->switch_cost = switch_cost(controller, constants, best);
     if (controller->mode == CONTROL_NOMINAL)
         return true;
     controller->regret = fmax(0, controller->regret + (gain - DEAD_BAND * decision->cost_from) * seconds);
@@ -350,8 +414,8 @@ controller_window(struct controller *controller, const struct control_mix *mix, 
     out->event = controller->mode == CONTROL_NOMINAL ? CONTROL_NONE : doze(controller);
     if (controller->asleep || out->event != CONTROL_NONE)
         return;
-    update_grid(controller, &controller->grid, &controller->mix, constants, layout);
-    note(controller, mix, seconds, constants);
+    update_grid(controller, &controller->grid, &controller->mix, constants, layout, seconds);
+    note(controller, mix, seconds, constants, layout);
     heal(controller);
     out->cost_from = cost_at(controller, constants, GRID_CURRENT);
     if (controller->mode == CONTROL_ON && must_revert(controller, constants, out->cost_from)) {
@@ -363,10 +427,10 @@ controller_window(struct controller *controller, const struct control_mix *mix, 
         controller->before_ratio = 0;
         return;
     }
-    best = grid_best(&controller->grid, &controller->mix, constants, controller->barred, &out->cost_to);
+    best = find_better(controller, constants, out);
     if (best == GRID_CURRENT)
         controller->regret = 0;
-    else if (must_switch(controller, constants, best, seconds, out)) {
+    else if (must_switch(controller, seconds, out)) {
         out->event = CONTROL_SWITCH;
         out->to = grid_choice(&controller->grid, best);
         if (!controller->paid)
@@ -387,9 +451,9 @@ controller_rows(struct controller *controller, const struct control_mix *mix, co
 
     if (grid == NULL)
         return 0;
-    grid_init(grid, &controller->grid.bounds);
-    update_grid(controller, grid, mix, constants, layout);
-    best = grid_best(grid, mix, constants, NULL, &cost);
+    grid_init(grid, &controller->grid.bounds, &controller->start);
+    update_grid(controller, grid, mix, constants, layout, 0);
+    best = grid_best(grid, mix, constants, &cost);
     for (size_t i = 0; i <= GRID_COUNT && i < room; i++) {
         size_t index = i == 0 ? GRID_CURRENT : i - 1; /* the one in force first */
 

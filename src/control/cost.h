@@ -27,7 +27,7 @@ struct control_mix {
     double pages_put;      /* inserted into the index */
     double walks;          /* calls that found pages in runs */
     double searches;       /* of all locators, */
-    double searches_found; /* that found the page in a run: each pins a block */
+    double searches_found; /* that found the page in a run, coming from another: each pins a block */
     double onward_pins;    /* other blocks pinned, by walks that go on into the next one */
     double reads;          /* blocks read */
     double payload_s;      /* seconds of calls in reads and writes of payload */

@@ -5,15 +5,16 @@
 #include <string.h>
 
 #define HORIZON_S        60.0 /* of flushes that a shape is judged by */
-#define FLUSHES_LOG2_MAX 8
-#define CHANGED          1.1  /* what counts as a change of what outlooks are played for */
+#define FLUSHES_LOG2_MAX 6
+#define CHANGED          1.1  /* what counts as a change of what outlooks are played for, */
+#define AGE_MAX_S        1.0  /* and runs have changed after so long */
 #define WIDER_BITS       4    /* a sixteenth of the false positives */
 #define WIDER_BYTES      1.25 /* a page: slots of 5 bytes in place of 4, and their spare room */
 
-/* T in {4, 6, 10}, K in {1, 2, 4, 8}, Z in {1, 2, 4}, no more runs than T - 1, nor more on the last level than on others. */
+/* T in {4, 6, 10}, K in {1, 2, 4, 8}, Z in {1, 2, 4}, no more runs than T - 1, nor more on the last level than on others. The last shape is that of the options. */
 static const struct {
     uint32_t size_ratio, runs_per_level, runs_last_level;
-} shapes[GRID_SHAPES] = {
+} shapes[GRID_SHAPES - 1] = {
     {4, 1, 1},  {4, 2, 1},  {4, 2, 2},  {6, 1, 1},  {6, 2, 1},  {6, 2, 2},  {6, 4, 1},  {6, 4, 2},  {6, 4, 4},
     {10, 1, 1}, {10, 2, 1}, {10, 2, 2}, {10, 4, 1}, {10, 4, 2}, {10, 4, 4}, {10, 8, 1}, {10, 8, 2}, {10, 8, 4},
 };
@@ -22,9 +23,10 @@ static const struct {
 static const uint32_t memtable_shares[GRID_MEMTABLES] = {1, 2, 4, 8, 13, 20};
 
 void
-grid_init(struct grid *grid, const struct control_bounds *bounds)
+grid_init(struct grid *grid, const struct control_bounds *bounds, const struct control_choice *start)
 {
     memset(grid, 0, sizeof(*grid));
+    grid->start = *start;
     grid->bounds = *bounds;
 }
 
@@ -43,10 +45,11 @@ point(const struct grid *grid, size_t index)
     const struct control_bounds *bounds = &grid->bounds;
     size_t width = index % GRID_WIDTHS, memtable = index / GRID_WIDTHS % GRID_MEMTABLES;
     size_t shape = index / GRID_WIDTHS / GRID_MEMTABLES;
+    bool own = shape == GRID_SHAPES - 1;
     struct control_choice choice = {
-        .size_ratio = shapes[shape].size_ratio,
-        .runs_per_level = shapes[shape].runs_per_level,
-        .runs_last_level = shapes[shape].runs_last_level,
+        .size_ratio = own ? grid->start.size_ratio : shapes[shape].size_ratio,
+        .runs_per_level = own ? grid->start.runs_per_level : shapes[shape].runs_per_level,
+        .runs_last_level = own ? grid->start.runs_last_level : shapes[shape].runs_last_level,
         .fingerprint_bits = bounds->fingerprint_bits_min + (width > 0 ? WIDER_BITS : 0),
         .memtable_bytes = memtable_bytes(grid, memtable),
     };
@@ -76,6 +79,16 @@ level_shape_of(const struct control_choice *choice, const struct outlook_layout 
     };
 }
 
+double
+grid_backlog(const struct control_choice *choice, const struct outlook_layout *layout)
+{
+    struct level_shape shape = level_shape_of(choice, layout);
+    struct outlook outlook;
+
+    outlook_play(layout, &shape, 1, 0, &outlook);
+    return outlook.settle_pages;
+}
+
 static unsigned
 flushes_within(double seconds, double pages_put, double flush_pages)
 {
@@ -99,6 +112,12 @@ has_changed(double a, double b)
     return a > b * CHANGED || b > a * CHANGED;
 }
 
+static bool
+runs_differ(const struct outlook_layout *a, const struct outlook_layout *b)
+{
+    return a->count != b->count || memcmp(a->runs, b->runs, a->count * sizeof(a->runs[0])) != 0;
+}
+
 /* Whether outlooks have to be played anew. */
 static bool
 basis_has_changed(const struct grid *grid, const struct control_mix *mix, const struct control_constants *constants,
@@ -111,14 +130,15 @@ basis_has_changed(const struct grid *grid, const struct control_mix *mix, const 
         if (flushes_within(HORIZON_S, mix->pages_put, smallest) < 1u << *flushes_log2)
             break;
     }
-    return !basis->valid || has_changed(grid->pages, basis->pages) || layout->base_bytes != basis->layout.base_bytes ||
+    return !basis->valid || (basis->age_s >= AGE_MAX_S && runs_differ(layout, &basis->layout)) ||
+           has_changed(grid->pages, basis->pages) || layout->base_bytes != basis->layout.base_bytes ||
            has_changed(smallest, control_flush_pages(&basis->constants, memtable_bytes(grid, 0))) ||
            *flushes_log2 != basis->flushes_log2;
 }
 
 void
 grid_update(struct grid *grid, const struct control_mix *mix, const struct control_constants *constants,
-            const struct outlook_layout *layout, const struct control_choice own[GRID_OWN])
+            const struct outlook_layout *layout, const struct control_choice own[GRID_OWN], double seconds)
 {
     struct grid_basis *basis = &grid->basis;
     unsigned flushes_log2;
@@ -129,6 +149,7 @@ grid_update(struct grid *grid, const struct control_mix *mix, const struct contr
     grid->pages = 0;
     for (size_t i = 0; i < layout->count; i++)
         grid->pages += layout->runs[i].pages;
+    basis->age_s += seconds;
     all = basis_has_changed(grid, mix, constants, layout, &flushes_log2);
     if (all) {
         *basis = (struct grid_basis){.valid = true,
@@ -189,7 +210,7 @@ grid_find(const struct grid *grid, const struct control_choice *choice)
 
 size_t
 grid_best(const struct grid *grid, const struct control_mix *mix, const struct control_constants *constants,
-          const uint16_t *barred, double *cost)
+          double *cost)
 {
     size_t best = GRID_CURRENT;
     struct control_cost one;
@@ -197,8 +218,6 @@ grid_best(const struct grid *grid, const struct control_mix *mix, const struct c
     grid_cost(grid, mix, constants, GRID_CURRENT, &one);
     *cost = one.total;
     for (size_t i = 0; i < GRID_COUNT; i++) {
-        if (barred != NULL && barred[i] > 0)
-            continue;
         grid_cost(grid, mix, constants, i, &one);
         if (one.total < *cost) {
             *cost = one.total;

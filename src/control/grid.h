@@ -12,7 +12,7 @@
 
 #include "control/controller.h"
 
-#define GRID_SHAPES    18
+#define GRID_SHAPES    19
 #define GRID_MEMTABLES 6
 #define GRID_WIDTHS    2
 #define GRID_COUNT     (GRID_SHAPES * GRID_MEMTABLES * GRID_WIDTHS)
@@ -27,12 +27,14 @@ struct grid_basis {
     bool valid;
     unsigned flushes_log2; /* of those of the horizon, with the smallest memtable */
     double pages, pages_put;
+    double age_s;
     struct control_constants constants;
     struct outlook_layout layout;
 };
 
 struct grid {
     struct control_bounds bounds;
+    struct control_choice start;
     struct grid_basis basis;
     struct outlook now;
     struct outlook outlooks[GRID_SHAPES][GRID_MEMTABLES];
@@ -41,19 +43,25 @@ struct grid {
     double pages, page_bytes; /* of the layout */
 };
 
-void grid_init(struct grid *grid, const struct control_bounds *bounds);
+/* `start`: the configuration of the options, whose shape is one of the grid's. */
+void grid_init(struct grid *grid, const struct control_bounds *bounds, const struct control_choice *start);
 
-/* Bring the outlooks up to date for the layout, and for the flushes of this mix; `own` are the choice in force and the one before. */
+/*
+ * Bring the outlooks up to date for the layout, `seconds` after the last time, and for the flushes of this mix; `own` are the choice in force and the one before.
+ */
 void grid_update(struct grid *grid, const struct control_mix *mix, const struct control_constants *constants,
-                 const struct outlook_layout *layout, const struct control_choice own[GRID_OWN]);
+                 const struct outlook_layout *layout, const struct control_choice own[GRID_OWN], double seconds);
+
+/* Pages that the shape asks to be merged in the levels as they are, before any flush. */
+double grid_backlog(const struct control_choice *choice, const struct outlook_layout *layout);
 
 struct control_choice grid_choice(const struct grid *grid, size_t index);
 void grid_cost(const struct grid *grid, const struct control_mix *mix, const struct control_constants *constants,
                size_t index, struct control_cost *out);
 const struct outlook *grid_outlook(const struct grid *grid, size_t index);
-/* The cheapest of those whose barred[] is 0 (NULL: of all), and its cost; GRID_CURRENT where none is cheaper. */
+/* The cheapest, and its cost; GRID_CURRENT where none is cheaper. */
 size_t grid_best(const struct grid *grid, const struct control_mix *mix, const struct control_constants *constants,
-                 const uint16_t *barred, double *cost);
+                 double *cost);
 /* The index of a choice; GRID_CURRENT: it is not in the grid. */
 size_t grid_find(const struct grid *grid, const struct control_choice *choice);
 

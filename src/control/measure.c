@@ -74,13 +74,14 @@ control_measure_mix(const struct control_constants *constants, const struct cont
     const struct index_stats *from = &a->index, *to = &b->index;
     double seconds = (double)(b->at_ns - a->at_ns) / 1e9;
     uint64_t pins = to->block_cache_hits + to->block_cache_misses - from->block_cache_hits - from->block_cache_misses;
-    uint64_t found = to->searches_found - from->searches_found;
+    uint64_t onward = to->searches_onward - from->searches_onward;
+    uint64_t found = to->searches_found - from->searches_found - onward;
     uint64_t false_hits = to->locator_false_hits - from->locator_false_hits;
 
     *mix = (struct control_mix){
         .pages_put = (double)(b->put_pages - a->put_pages) / seconds,
         .walks = (double)(to->walks - from->walks) / seconds,
-        .searches = (double)(to->searches - from->searches) / seconds,
+        .searches = (double)(to->searches - from->searches - onward) / seconds,
         .searches_found = (double)found / seconds,
         .onward_pins = pins > found + false_hits ? (double)(pins - found - false_hits) / seconds : 0,
         .reads = (double)(to->block_reads - from->block_reads) / seconds,

@@ -44,6 +44,7 @@ index_cursor_deinit(struct index_cursor *cursor)
         counter_add(&counters->walks, cursor->searches_found > 0);
         counter_add(&counters->searches, cursor->searches);
         counter_add(&counters->searches_found, cursor->searches_found);
+        counter_add(&counters->searches_onward, cursor->searches_onward);
         counter_add(&counters->locators_probed, cursor->searches * cursor->view->run_count);
     }
     if (cursor->locators_timed > 0) {
@@ -306,9 +307,19 @@ search_timed(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, ui
     return found;
 }
 
+/* The walk has come to the end of a block: what is next lies at the beginning of another, most likely in the same run. */
+static bool
+is_at_block_end(const struct index_cursor *cursor)
+{
+    return cursor->has_entry && cursor->block != NULL && cursor->next_in_block == 0 &&
+           cursor->next_in_entry == cursor->entry.count;
+}
+
 bool
 index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, struct location *out)
 {
+    uint64_t run = is_at_block_end(cursor) ? cursor->block->file : 0;
+    bool found;
     uint64_t hash;
 
     cursor->lookups++;
@@ -317,5 +328,8 @@ index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *i
         return true;
     cursor->searches++;
     hash = hash_id(ns_id, id->bytes);
-    return hash % TIMED_SHARE == 0 ? search_timed(cursor, ns_id, id, hash, out) : search(cursor, ns_id, id, hash, out);
+    found = hash % TIMED_SHARE == 0 ? search_timed(cursor, ns_id, id, hash, out) : search(cursor, ns_id, id, hash, out);
+    if (found && run != 0 && cursor->node == NULL && cursor->block->file == run)
+        cursor->searches_onward++;
+    return found;
 }

@@ -357,6 +357,7 @@ index_stats_get(struct index *index, struct index_stats *out)
         .walks = atomic_load_explicit(&counters->walks, memory_order_relaxed),
         .searches = atomic_load_explicit(&counters->searches, memory_order_relaxed),
         .searches_found = atomic_load_explicit(&counters->searches_found, memory_order_relaxed),
+        .searches_onward = atomic_load_explicit(&counters->searches_onward, memory_order_relaxed),
         .locators_probed = atomic_load_explicit(&counters->locators_probed, memory_order_relaxed),
         .locators_timed = atomic_load_explicit(&counters->locators_timed, memory_order_relaxed),
         .locators_ns = atomic_load_explicit(&counters->locators_ns, memory_order_relaxed),

@@ -74,7 +74,8 @@ struct index_stats {
     uint64_t lookups, locator_hits, locator_false_hits; /* of run locators: said maybe / said so wrongly */
     uint64_t walks;                                     /* cursors that found something in a run */
     uint64_t searches,
-        searches_found;       /* of the locators of all runs: the page was not the next of its chain; it was in a run */
+        searches_found; /* of the locators of all runs: the page was not the next of its chain; it was in a run, */
+    uint64_t searches_onward; /* and of these: a walk went on in another block of the run */
     uint64_t locators_probed; /* by searches, */
     uint64_t locators_timed,
         locators_ns; /* of which so many, in so much time, in searches that were timed and read no block */
@@ -158,7 +159,7 @@ struct index_cursor {
     bool has_entry;
     bool unread; /* of the last lookup: a block that may hold the page could not be read */
     uint64_t lookups, locator_hits, locator_false_hits; /* added to the index's statistics by deinit */
-    uint64_t searches, searches_found, locators_timed, locators_ns;
+    uint64_t searches, searches_found, searches_onward, locators_timed, locators_ns;
 };
 
 void index_cursor_init(struct index_cursor *cursor, struct index_view *view);

@@ -35,7 +35,7 @@ struct index_view {
 
 struct index_counters {
     _Atomic(uint64_t) lookups, locator_hits, locator_false_hits;
-    _Atomic(uint64_t) walks, searches, searches_found, locators_probed, locators_timed, locators_ns;
+    _Atomic(uint64_t) walks, searches, searches_found, searches_onward, locators_probed, locators_timed, locators_ns;
     _Atomic(uint64_t) pages_rotated, rotated_bytes;
     _Atomic(uint64_t) flushes, merges, entries_merged, entries_dropped;
     _Atomic(uint64_t) pages_flushed, flush_ns, pages_merged, merge_ns;

@@ -213,8 +213,8 @@ predicted(const struct control_choice *choice, const struct control_mix *mix, co
     struct control_cost cost;
 
     assert_non_null(grid);
-    grid_init(grid, &bounds);
-    grid_update(grid, mix, constants, layout, own);
+    grid_init(grid, &bounds, choice);
+    grid_update(grid, mix, constants, layout, own, 0);
     grid_cost(grid, mix, constants, GRID_CURRENT, &cost);
     free(grid);
     return cost.total;

@@ -16,11 +16,12 @@
 #include "plain_env.h"
 #include "random.h"
 
-#define WINDOW_S  0.5
-#define KINDS     5
-#define ERROR_MAX 0.10 /* of the model, for a configuration */
-#define SEEDS     60
-#define WINDOWS   600
+#define WINDOW_S      0.5
+#define KINDS         5
+#define ERROR_MAX     0.10 /* of the model, for a configuration */
+#define SEEDS         60
+#define WINDOWS       600
+#define ADVERSARY_MAX 1.75
 
 static const struct control_bounds bounds = {
     .memory_bytes = 64 << 20,
@@ -73,7 +74,7 @@ kind_of_work(unsigned kind)
 static void
 layout_make(struct outlook_layout *layout)
 {
-    static const struct outlook_run runs[] = {{4e6, 3}, {4e5, 2}, {3e5, 2}, {1e5, 1}};
+    static const struct outlook_run runs[] = {{4e6, 3}, {7e5, 2}, {1e5, 1}};
 
     *layout = (struct outlook_layout){.page_bytes = 28, .base_bytes = 4 << 20, .count = sizeof(runs) / sizeof(runs[0])};
     memcpy(layout->runs, runs, sizeof(runs));
@@ -113,12 +114,12 @@ world_begin(struct world *world, struct random *random, double error_max)
     world->controller = controller_create(&world->env->env, &bounds, &start);
     assert_true(world->grid != NULL && world->controller != NULL);
     layout_make(&world->layout);
-    grid_init(world->grid, &bounds);
+    grid_init(world->grid, &bounds, &start);
     for (size_t i = 0; i <= GRID_COUNT; i++)
         errors[i] = 1 + error_max * (2 * random_unit(random) - 1);
     for (unsigned kind = 0; kind < KINDS; kind++) {
         world->mixes[kind] = kind_of_work(kind);
-        grid_update(world->grid, &world->mixes[kind], &constants, &world->layout, own);
+        grid_update(world->grid, &world->mixes[kind], &constants, &world->layout, own, 0);
         for (size_t i = 0; i <= GRID_COUNT; i++) {
             struct control_cost cost;
 
@@ -190,6 +191,31 @@ test_settles(void **state)
     }
 }
 
+/* Levels grow between the times that they are played ahead: a switch is to another configuration all the same. */
+static void
+test_growth(void **state)
+{
+    static struct world world;
+    struct random random = random_make(1);
+    unsigned switches = 0;
+
+    (void)state;
+    world_begin(&world, &random, 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        struct control_mix mix = world.mixes[i / 50 % KINDS];
+        struct control_decision decision;
+
+        mix.index_s = mix.payload_s; /* what keeps it awake */
+        world.layout.runs[0].pages += mix.pages_put * WINDOW_S;
+        controller_window(world.controller, &mix, WINDOW_S, &constants, &world.layout, &decision);
+        if (decision.event == CONTROL_SWITCH)
+            assert_memory_not_equal(&decision.from, &decision.to, offsetof(struct control_choice, cache_bytes));
+        switches += decision.event == CONTROL_SWITCH;
+    }
+    assert_true(switches >= 10);
+    world_end(&world);
+}
+
 /* The property: kinds of work alternate, each for a random or a constant number of windows. */
 static void
 test_regret(void **state)
@@ -249,7 +275,10 @@ spite(const struct world *world)
     return worst;
 }
 
-/* An adversary that knows the configuration: as soon as it is changed, the work becomes what suits it least, and stays so until the next change. */
+/*
+ * An adversary that knows the configuration: as soon as it is changed, the work becomes what suits it least, and stays so until the next change. Whoever follows at
+ * all can be made to pay up to twice what the best fixed one does, so the bound is a looser one.
+ */
 static void
 test_adversary(void **state)
 {
@@ -268,7 +297,7 @@ test_adversary(void **state)
                 kind = spite(&world);
         }
         worst = fmax(worst, (world.taken - world.moved) / best_fixed(&world));
-        assert_true(world.taken <= 1.5 * best_fixed(&world) + world.moved);
+        assert_true(world.taken <= ADVERSARY_MAX * best_fixed(&world) + world.moved);
         assert_true(world.switches <= WINDOWS / 3); /* HOLD_MIN windows between two */
         world_end(&world);
     }
@@ -331,8 +360,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_settles), cmocka_unit_test(test_regret),  cmocka_unit_test(test_adversary),
-        cmocka_unit_test(test_modes),   cmocka_unit_test(test_reverts),
+        cmocka_unit_test(test_settles),   cmocka_unit_test(test_growth), cmocka_unit_test(test_regret),
+        cmocka_unit_test(test_adversary), cmocka_unit_test(test_modes),  cmocka_unit_test(test_reverts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
