@@ -8,9 +8,10 @@ BENCH_LARGE_GB ?= 12
 ENGINES ?= varve,varve-threads,raw,file,file-threads,rocksdb,lmdb,hashlog
 MINUTES ?= 10
 SECONDS ?= 60
+KILLS ?= 500
 TARGETS ?=
 
-.PHONY: all demo test soak fuzz test-sglang lint coverage mutants peers bench bench-quick bench-churn docs install clean help
+.PHONY: all demo test soak soak-share fuzz test-sglang lint coverage mutants peers bench bench-quick bench-churn docs install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -31,6 +32,10 @@ test:
 soak:
 	@scripts/bootstrap.sh test
 	@scripts/soak.sh $(MINUTES)
+
+soak-share:
+	@scripts/bootstrap.sh test
+	@scripts/soak_share.sh $(KILLS)
 
 test-sglang:
 	@scripts/bootstrap.sh test
@@ -83,6 +88,7 @@ help:
 	@echo "make demo       play an LLM workload through the store, verify every byte, plot the outcome"
 	@echo "make test       all tests with sanitizers, format, static analysis"
 	@echo "make soak       MINUTES=$(MINUTES) of fresh seeds, fuzzing, and kills on real file systems"
+	@echo "make soak-share KILLS=$(KILLS) of processes that share one directory"
 	@echo "make test-sglang   the plugin against real releases of SGLang, on CPU (downloads about 3 GB once)"
 	@echo "make fuzz       libFuzzer on parsers and whole directories, SECONDS=$(SECONDS) each; TARGETS='run open': only these"
 	@echo "make lint       format and static analysis only"

@@ -12,8 +12,9 @@
  *    stored already is a no-op, even if the bytes differ.
  *  - An acknowledged put survives a killed process at once, and a power failure after the next completed sync: by default
  *    within a second; see `sync_interval_ms`, VARVE_PUT_SYNC and varve_sync().
- *  - One process owns a directory at a time; a second varve_open() gets VARVE_E_LOCKED.
- *  - Do not use a store in a child after fork(); open it there instead.
+ *  - Any number of processes of one user may open a directory. The first owns the store; the others are its peers, and one of them takes over when it is
+ *    gone (docs/sharing.md). With the option `share` off a second varve_open() gets VARVE_E_LOCKED.
+ *  - A store is not usable in a child after fork(): every call there fails with VARVE_E_ARG. Open it there instead.
  *  - A failed fsync is final: from then on the store serves reads that verify, refuses writes with VARVE_E_READONLY, and
  *    must be reopened.
  *  - Local file systems only (ext4, xfs, tmpfs, ...). Network file systems do not keep the promises above.
@@ -70,11 +71,12 @@ enum varve_status {
     VARVE_E_NOMEM = -1002, /* out of memory: retry later, or lower memtable_bytes and block_cache_bytes           */
     VARVE_E_IO = -1003,    /* the device failed; os_errno says how. The page was not stored, or not read           */
     VARVE_E_NOSPC = -1004, /* the file system is full, or the page does not fit in `capacity`: free space or raise it */
-    VARVE_E_CORRUPT = -1005,  /* a file of the store failed its checksum: run `varve check`                          */
-    VARVE_E_VERSION = -1006,  /* written by a newer version: upgrade                                                */
-    VARVE_E_LOCKED = -1007,   /* another process, or another handle in this one, has the store open                 */
+    VARVE_E_CORRUPT = -1005, /* a file of the store failed its checksum: run `varve check`                          */
+    VARVE_E_VERSION = -1006, /* written by a newer version: upgrade                                                */
+    VARVE_E_LOCKED = -1007, /* the store is in use, and not shared; or only its owner can do what was asked           */
     VARVE_E_READONLY = -1008, /* an fsync failed, or the file system is read-only: fix the disk, reopen the store     */
     VARVE_E_NOSTORE = -1009,  /* the directory holds no store (and `create` is off, or it holds other files)         */
+    VARVE_E_TIMEOUT = -1010,  /* the process that owns the store did not answer in `peer_timeout_ms`: try again later */
 };
 
 typedef struct varve_id {

@@ -356,7 +356,7 @@ cli_cannot_open(const varve_error *err, const char *path)
     int exit_code = cli_fail(err, path);
 
     if (err->code == VARVE_E_LOCKED)
-        (void)fprintf(stderr, "One process owns a store at a time: stop the one that uses it, or ask that process.\n");
+        (void)fprintf(stderr, "The process that has it open does not share it: stop that one, or ask it.\n");
     return exit_code;
 }
 

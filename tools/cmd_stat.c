@@ -7,15 +7,19 @@
 #include "commands.h"
 #include "decisions.h"
 #include "json.h"
+#include "peer/peer.h"
+#include "peer/role.h"
 #include "published_stats.h"
 #include "store_stats.h"
 
-static const char description[] = "Open the store in DIR and print its statistics. Gauges describe the store; counters "
-                                  "count since it was opened, so here\n"
-                                  "they show what opening it took. Then the last decisions of the controller of the "
-                                  "index, of earlier processes, too. A store that is in use is locked: then what its "
-                                  "process wrote to DIR.prom is printed, as\n"
-                                  "the SGLang plugin does every few seconds.\n";
+static const char description[] =
+    "Open the store in DIR and print its statistics. Gauges describe the store; counters "
+    "count since it was opened, so here\n"
+    "they show what opening it took. Of a store that is in use they are those of the "
+    "process that owns it, its peers among them\n"
+    "(peers, peer_*). If that does not share the store (option share), what it wrote to "
+    "DIR.prom is printed, as\n"
+    "the SGLang plugin does every few seconds. The last decisions of the controller of the index come behind them.\n";
 
 static const char examples[] = "  varve stat /mnt/nvme/kv\n"
                                "      name, value and meaning of each\n"
@@ -63,6 +67,21 @@ print_prometheus(const struct store_stats *stats)
     }
 }
 
+/* As a peer, what its own calls did is of no interest: the owner's statistics. False: this process is the owner. */
+static bool
+read_owner(varve_store *store, struct store_stats *stats)
+{
+    int64_t count = role_is_owner(store) ? -1 : peer_owner_stats(store, stats->values, STORE_STATS_MAX);
+
+    if (count < 0)
+        return false;
+    stats->count = count < STORE_STATS_MAX ? (size_t)count : STORE_STATS_MAX;
+    while (stats->count > 0 && varve_stat_describe(stats->count - 1) == NULL)
+        stats->count--; /* a newer owner has more */
+    (void)fprintf(stderr, "The store is in use: these are the statistics of the process that owns it.\n");
+    return true;
+}
+
 static int
 print_stats(const char *path, varve_options *options, bool json, bool prometheus)
 {
@@ -82,7 +101,8 @@ print_stats(const char *path, varve_options *options, bool json, bool prometheus
     }
     if (rc != VARVE_OK)
         return cli_cannot_open(&err, path);
-    store_stats_read(store, &stats);
+    if (!read_owner(store, &stats))
+        store_stats_read(store, &stats);
     decisions_read(path, &decisions);
     if (json) {
         print_json(&stats, &decisions);

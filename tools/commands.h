@@ -10,6 +10,7 @@ int cmd_ls(int argc, char **argv);
 int cmd_options(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_serve(int argc, char **argv); /* varve replay --serve: argv without the --serve */
+int cmd_share(int argc, char **argv); /* varve serve */
 int cmd_stat(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 int cmd_tune(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct command commands[] = {
     {"trace", "generate a request trace: chat, agent, docqa, stages", cmd_trace},
     {"replay", "play a request trace against a store and verify every byte", cmd_replay},
     {"bench", "put, open, probe and get, beside the raw speed of the disk", cmd_bench},
+    {"serve", "keep a store open for the processes that use it", cmd_share},
     {"stat", "print the statistics of a store", cmd_stat},
     {"tune", "judge every configuration of the index for a mix of work", cmd_tune},
     {"check", "verify a store: index, space, and with --deep every page", cmd_check},

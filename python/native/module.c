@@ -179,6 +179,7 @@ add_constants(PyObject *module)
         {"E_LOCKED", VARVE_E_LOCKED},
         {"E_READONLY", VARVE_E_READONLY},
         {"E_NOSTORE", VARVE_E_NOSTORE},
+        {"E_TIMEOUT", VARVE_E_TIMEOUT},
         {"ID_BYTES", VARVE_ID_BYTES},
         {"PAGE_BYTES_MAX", (long)VARVE_PAGE_BYTES_MAX},
         {"BATCH_PAGES_MAX", VARVE_BATCH_PAGES_MAX},

@@ -10,7 +10,7 @@ class Error(Exception):
 
     Attributes:
         code: one of varve.E_ARG (fix the caller; also: the store is closed), E_NOMEM, E_IO, E_NOSPC, E_CORRUPT,
-            E_VERSION, E_LOCKED (another process has the store), E_READONLY, E_NOSTORE.
+            E_VERSION, E_LOCKED (another process has the store, and does not share it), E_READONLY, E_NOSTORE, E_TIMEOUT.
         message: one line: what failed, and what to do.
         os_errno: errno of the operating system, 0 where it said nothing.
     """

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "store/store.h"
+#include "peer/role.h"
 
 struct varve_iter {
     varve_store *store;
@@ -28,6 +28,9 @@ varve_iter_open(varve_store *store, varve_namespace *ns, enum varve_iter_kind ki
     if (store == NULL || out == NULL || (ns != NULL && ns->store != store) || kind < VARVE_ITER_NAMESPACES ||
         kind > VARVE_ITER_PAGES)
         return error_set(err, VARVE_E_ARG, "varve_iter_open: a store, one of its namespaces or NULL, and a kind");
+    if (!role_is_owner(store))
+        return error_set(err, VARVE_E_LOCKED,
+                         "the store is owned by another process: list it there, or when nobody has it open");
     iter = env_zalloc(store->env, sizeof(*iter));
     if (iter == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");

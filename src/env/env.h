@@ -99,12 +99,46 @@ struct env_ops {
     void (*destroy)(struct env *env);
 };
 
+/* One end of a connection between two processes that use the directory, or where such connections are taken. */
+struct env_socket {
+    struct env *env;
+};
+
+/*
+ * How processes that use one directory talk: streams of bytes, with open files passed along. Only processes of the same user are heard.
+ * All calls return 0 or a non-negative value, or a negative errno. Any thread; but one sends and one receives on a socket at a time.
+ */
+struct env_share_ops {
+    /* Take connections at `name`, which is made anew: the caller has the directory's lock. */
+    int (*listen)(struct env *env, const char *name, struct env_socket **out);
+    /* The next one. -EAGAIN: none within timeout_ms; -EACCES: one of another user was turned away. */
+    int (*accept)(struct env_socket *listener, uint64_t timeout_ms, struct env_socket **out);
+    /* -ENOENT, -ECONNREFUSED: nobody listens. -EACCES: who listens is another user. */
+    int (*connect)(struct env *env, const char *name, struct env_socket **out);
+    /* Send some of the bytes, with `file` (NULL: none). How many, 1 at least. -EAGAIN: none in timeout_ms; -EPIPE: nobody reads. */
+    int64_t (*send)(struct env_socket *socket, const struct iovec *iov, uint32_t iov_count, const struct env_file *file,
+                    uint64_t timeout_ms);
+    /* Receive some bytes: how many; 0: the other end is gone; -EAGAIN: none in timeout_ms. `file` (NULL: none is taken) gets one that came along. */
+    int64_t (*receive)(struct env_socket *socket, void *buf, size_t size, uint64_t timeout_ms, struct env_file **file);
+    /* Both ends hear of it; whoever waits on the socket wakes up. By any thread. */
+    void (*shutdown)(struct env_socket *socket);
+    void (*close)(struct env_socket *socket);
+    /* As env_ops.lock, but never waiting; shared: with others that are shared. */
+    int (*lock)(struct env *env, const char *name, bool shared, struct env_file **out);
+    /* One shared lock of a file that is open: take it, -EWOULDBLOCK while it is held exclusively; let go. */
+    int (*lock_shared)(struct env_file *file);
+    void (*unlock)(struct env_file *file);
+    void (*sleep_ms)(struct env *env, uint64_t time_ms);
+};
+
 struct env {
     const struct env_ops *ops;
-    const char *name;  /* "uring", "threads", "sim": shown in stats */
-    uint32_t io_align; /* granularity of direct I/O: addresses, offsets, lengths; 512..4096 */
-    bool direct_io;    /* ENV_OPEN_DIRECT is honoured */
-    uint32_t cores;    /* this process may run on; 0: not to be asked about, do all work on the thread that has it */
+    const struct env_share_ops *share; /* NULL: processes can not share the directory */
+    const volatile uint32_t *alive;    /* 1, and in a child of fork() 0; NULL: not known */
+    const char *name;                  /* "uring", "threads", "sim": shown in stats */
+    uint32_t io_align;                 /* granularity of direct I/O: addresses, offsets, lengths; 512..4096 */
+    bool direct_io;                    /* ENV_OPEN_DIRECT is honoured */
+    uint32_t cores; /* this process may run on; 0: not to be asked about, do all work on the thread that has it */
 };
 
 struct env_settings {

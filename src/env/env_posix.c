@@ -47,9 +47,8 @@ posix_file_wrap(struct env *env, int fd)
     return &file->file;
 }
 
-/* openat() that is not disturbed by signals. */
-static int
-open_retry(int dir_fd, const char *name, int flags)
+int
+posix_open_retry(int dir_fd, const char *name, int flags)
 {
     int fd;
 
@@ -69,7 +68,7 @@ posix_open(struct env *env, const char *name, unsigned flags, struct env_file **
         os_flags |= O_CREAT | O_EXCL;
     if ((flags & ENV_OPEN_DIRECT) != 0 && env->direct_io)
         os_flags |= O_DIRECT;
-    fd = open_retry(posix_env_of(env)->dir_fd, name, os_flags);
+    fd = posix_open_retry(posix_env_of(env)->dir_fd, name, os_flags);
     if (fd < 0)
         return fd;
     *out = posix_file_wrap(env, fd);
@@ -187,7 +186,7 @@ static int
 posix_list(struct env *env, int (*each)(void *arg, const char *name), void *arg)
 {
     /* A description of its own: a dup() would share its position with lists that run at the same time. */
-    int fd = open_retry(posix_env_of(env)->dir_fd, ".", O_RDONLY | O_DIRECTORY);
+    int fd = posix_open_retry(posix_env_of(env)->dir_fd, ".", O_RDONLY | O_DIRECTORY);
     const struct dirent *entry;
     DIR *dir;
     int rc = 0;
@@ -215,8 +214,8 @@ posix_list(struct env *env, int (*each)(void *arg, const char *name), void *arg)
 }
 
 /* Tell people who holds the lock. Nothing depends on the text, so a full disk is no failure here. */
-static void
-lock_describe(int fd)
+void
+posix_lock_describe(int fd)
 {
     char host[256] = "";
     char text[320];
@@ -255,7 +254,7 @@ lock_fd(int fd)
 static int
 posix_lock(struct env *env, const char *name, struct env_file **out)
 {
-    int fd = open_retry(posix_env_of(env)->dir_fd, name, O_RDWR | O_CREAT);
+    int fd = posix_open_retry(posix_env_of(env)->dir_fd, name, O_RDWR | O_CREAT);
     int rc;
 
     if (fd < 0)
@@ -268,7 +267,7 @@ posix_lock(struct env *env, const char *name, struct env_file **out)
         rc = -ENOMEM;
         goto fail;
     }
-    lock_describe(fd);
+    posix_lock_describe(fd);
     return 0;
 
 fail:
@@ -399,6 +398,8 @@ posix_env_create(int dir_fd, const struct env_settings *settings)
         .destroy = posix_env_destroy,
     };
     env->env.ops = &env->table;
+    env->env.share = &posix_share_ops;
+    posix_alive_create(env);
     env->env.io_align = 512;
     env->env.cores = count_cores();
     env->dir_fd = dir_fd;
@@ -414,6 +415,7 @@ posix_env_destroy(struct env *base)
 
     env_pool_detach(env);
     env_uring_detach(env);
+    posix_alive_destroy(env);
     (void)close(env->dir_fd);
     free(env);
 }

@@ -20,6 +20,7 @@ struct posix_env {
     uint32_t io_threads;
     struct pool *pool;           /* of the thread pool backend, else NULL */
     struct uring_library *uring; /* of the io_uring backend, else NULL */
+    uint32_t *alive;             /* a page that is wiped in children of fork(); NULL: the kernel has no such thing */
 };
 
 struct posix_file {
@@ -84,6 +85,17 @@ void posix_env_destroy(struct env *base);
 
 /* An env_file for a descriptor, which it then owns. NULL when out of memory; fd is then still the caller's. */
 struct env_file *posix_file_wrap(struct env *env, int fd);
+
+/* openat() that is not disturbed by signals: a descriptor, or -errno. */
+int posix_open_retry(int dir_fd, const char *name, int flags);
+
+/* Tell people, in the lock file, who holds the lock. */
+void posix_lock_describe(int fd);
+
+/* env_share.c: the operations of env->share, and the page behind env->alive. */
+extern const struct env_share_ops posix_share_ops;
+void posix_alive_create(struct posix_env *env);
+void posix_alive_destroy(struct posix_env *env);
 
 /*
  * Find out whether files in the directory take direct I/O, and in which granularity. 0: none. 512..4096: the

@@ -31,13 +31,15 @@
 
 #define FORMAT_CONTROL_BYTES 16384                                           /* of CONTROL, at most */
 #define FORMAT_CONTROL_HEAD  "# Decisions of the controller of the index.\n" /* its first line */
+#define FORMAT_SOCKET_NAME   "SOCKET"
+#define FORMAT_WRITERS_NAME  "WRITERS"
 
 enum format_file_kind {
     FORMAT_FILE_OTHER = 0, /* not a file of a store */
     FORMAT_FILE_SEGMENT,
     FORMAT_FILE_RUN,
     FORMAT_FILE_MANIFEST,
-    FORMAT_FILE_FIXED, /* LOCK, CURRENT, HEAT, CONTROL, and the last three with .tmp */
+    FORMAT_FILE_FIXED, /* LOCK, SOCKET, WRITERS, CURRENT, HEAT, CONTROL, and the last three with .tmp */
 };
 
 /* "0000000000000007.seg", ".run", ".manifest": 16 hexadecimal digits of the file number. name: FORMAT_NAME_MAX bytes. */

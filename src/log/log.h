@@ -57,6 +57,7 @@ struct log_settings {
     uint32_t open_files;
     uint32_t unsealed_max; /* segments, up to LOG_UNSEALED_MAX: those are not reclaimed */
     uint8_t align_shift;
+    bool shared; /* other processes may have files open that were there before */
 };
 
 enum segment_phase { SEGMENT_OPEN, SEGMENT_FULL, SEGMENT_SEALED, SEGMENT_DROPPING };
@@ -78,15 +79,17 @@ struct segment {
     struct heat_segment *heat; /* recency of its pages: the store's; NULL: not known */
     /* Guarded by the log's lock: */
     enum segment_phase phase;
-    uint32_t refs;    /* the table's one included */
-    uint64_t bytes;   /* length of the file */
-    uint64_t append;  /* extents end here */
-    uint64_t indexed; /* extents before it are in runs, durably */
-    uint64_t synced;  /* durable up to here */
-    bool dirty;       /* written to since the last sync of it began */
-    uint64_t name;    /* its directory entry is durable once log->names_synced is no less */
-    bool sealing;     /* someone is at it */
-    bool unlinked;    /* dropped: its space comes back with the last reference */
+    uint32_t refs;        /* the table's one included */
+    uint64_t bytes;       /* length of the file */
+    uint64_t append;      /* extents end here */
+    uint64_t indexed;     /* extents before it are in runs, durably */
+    uint64_t synced;      /* durable up to here */
+    bool dirty;           /* written to since the last sync of it began */
+    uint64_t name;        /* its directory entry is durable once log->names_synced is no less */
+    bool sealing;         /* someone is at it */
+    bool unlinked;        /* dropped: its space comes back with the last reference */
+    bool shared;          /* other processes have its file open: unlinking alone does not free its space */
+    struct env_file *cut; /* of a dropped one that is shared: to cut it with the last reference */
     struct reservation *flight_first, *flight_last;
     struct env_file *file;               /* NULL: closed */
     uint32_t file_users;                 /* > 0: may not be closed */
@@ -150,6 +153,9 @@ void log_release(struct log *log, struct segment *segment);
 /* The segment's file, open until it is given back. Blocks on the device when the file was closed. */
 int log_file_acquire(struct log *log, struct segment *segment, struct env_file **out, varve_error *err);
 void log_file_release(struct log *log, struct segment *segment);
+
+/* The file of a segment that is not being dropped is given to another process: it is cut when it is dropped. False: it is being dropped. */
+bool log_share(struct log *log, struct segment *segment);
 
 enum segment_state log_segment_state(struct log *log, uint64_t number);
 /* What the store set as `heat` of a segment that is not being dropped, or NULL. */

@@ -167,6 +167,18 @@ log_acquire(struct log *log, uint64_t number)
     return segment;
 }
 
+bool
+log_share(struct log *log, struct segment *segment)
+{
+    bool shared;
+
+    mutex_lock(&log->lock);
+    shared = segment->phase != SEGMENT_DROPPING;
+    segment->shared = segment->shared || shared;
+    mutex_unlock(&log->lock);
+    return shared;
+}
+
 static void
 lru_remove(struct log *log, struct segment *segment)
 {
@@ -209,6 +221,11 @@ log_release(struct log *log, struct segment *segment)
     if (last) {
         uint64_t bytes = segment->unlinked ? log_segment_space(segment) : 0;
 
+        if (segment->cut != NULL) {
+            /* What fails leaves the bytes to whoever has the file open, for as long as that is: nothing that could be done about it. */
+            (void)log->env->ops->truncate(segment->cut, 0);
+            log->env->ops->close(segment->cut);
+        }
         segment_destroy(segment);
         log->hooks.segment_gone(log->hooks.arg, bytes);
     }

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "format/format.h"
 #include "log/extent_scan.h"
+#include "store/calls.h"
 #include "store/store.h"
 
 #define PROGRESS_PAGES 4096
@@ -379,21 +380,14 @@ run_check(struct check *check, varve_error *err)
 }
 
 int
-varve_check(varve_store *store, unsigned flags, void (*problem_seen)(void *arg, const char *text),
+store_check(varve_store *store, unsigned flags, void (*problem_seen)(void *arg, const char *text),
             void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, varve_check_report *report,
             varve_error *err)
 {
     struct check check = {
         .store = store, .flags = flags, .problem = problem_seen, .progress = progress, .arg = arg, .report = report};
-    uint32_t struct_size;
     int rc;
 
-    if (store == NULL || report == NULL || report->struct_size < sizeof(*report))
-        return error_set(err, VARVE_E_ARG, "varve_check: a store and VARVE_CHECK_REPORT_INIT must be given");
-    if ((flags & ~(unsigned)VARVE_CHECK_DEEP) != 0)
-        return error_set(err, VARVE_E_ARG, "unknown check flags 0x%x", flags);
-    struct_size = report->struct_size;
-    *report = (varve_check_report){.struct_size = struct_size};
     check.extents = extent_scan_create(store->env, store->pool);
     if (check.extents == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");

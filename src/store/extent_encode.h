@@ -14,6 +14,7 @@
 #define ENCODE_BYTES_MAX ((uint64_t)48 << 20)
 
 struct encode_window;
+struct write_target;
 
 struct encode_page {
     struct crew_task task; /* first */
@@ -38,6 +39,8 @@ struct encode_window {
 /* What all extents of one put share. */
 struct write_batch {
     varve_store *store;
+    const struct write_target *target; /* where extents get their space, and are made findable */
+    void *target_arg;
     struct env_queue *queue;
     enum log_stream stream;
     enum varve_element element; /* VARVE_ELEMENT_BYTES: nothing is coded, what the pages hold is stored as it is */

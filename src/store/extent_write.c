@@ -34,16 +34,6 @@ struct chunk_cursor {
 
 static const uint8_t zeros[LOG_BLOCK_BYTES] __attribute__((aligned(LOG_BLOCK_BYTES)));
 
-/* How many pages fit, and what they take. */
-struct fit {
-    varve_page **pages;
-    const struct encode_page *coded; /* NULL: as they are */
-    size_t count;
-    uint8_t align_shift;
-    size_t fitting; /* out */
-    bool uniform;   /* out: all fitting pages have one size */
-};
-
 static uint64_t
 stored_size(varve_page *const *pages, const struct encode_page *coded, size_t index)
 {
@@ -55,7 +45,7 @@ stored_size(varve_page *const *pages, const struct encode_page *coded, size_t in
  * writes unaligned data, be it only an address in memory, one at a time and with nothing else in flight: puts had 60 % of the speed.
  */
 static uint8_t
-choose_alignment(const varve_store *store, const struct fit *fit)
+choose_alignment(const varve_store *store, const struct extent_fit *fit)
 {
     if (fit->coded != NULL)
         return store->align_shift;
@@ -66,11 +56,22 @@ choose_alignment(const varve_store *store, const struct fit *fit)
     return LOG_BLOCK_SHIFT;
 }
 
-/* log_reserve()'s question: take as many pages as the room allows. */
-static uint64_t
-fit_pages(void *arg, uint64_t room)
+uint32_t
+extent_fit_size(const struct extent_fit *fit, size_t index)
 {
-    struct fit *fit = arg;
+    return (uint32_t)stored_size(fit->pages, fit->coded, index);
+}
+
+uint64_t
+extent_fit_least(const struct extent_fit *fit)
+{
+    return log_pad(extent_header_size(1, true, fit->align_shift) + stored_size(fit->pages, fit->coded, 0), 12);
+}
+
+uint64_t
+extent_fit_take(void *arg, uint64_t room)
+{
+    struct extent_fit *fit = arg;
     uint64_t payload = 0, taken = 0;
     bool uniform = true;
 
@@ -172,10 +173,10 @@ lay_out(struct extent_write *extent)
 static void
 written(struct extent_write *extent)
 {
-    const struct written_extent where = {extent->segment, extent->header.offset, extent->header.extent_bytes};
+    const struct written_extent where = {extent->place.segment, extent->header.offset, extent->header.extent_bytes};
 
     encode_release(extent->batch, &extent->window);
-    if (extent->rc == 0)
+    if (extent->rc == 0 && extent->batch->target == &write_to_log) /* a trial needs the log */
         coding_written(extent->batch->store, &where);
 }
 
@@ -271,10 +272,10 @@ write_chunk(struct extent_write *extent, struct chunk_cursor *cursor)
         COUNT(&batch->store->counters, put_copied_bytes, chunk->bytes);
     }
     chunk->io.op = ENV_OP_WRITE;
-    chunk->io.file = extent->reservation.segment->file;
+    chunk->io.file = extent->place.file;
     chunk->io.iov = chunk->iov;
     chunk->io.iov_count = iov_count;
-    chunk->io.offset = extent->reservation.offset + at;
+    chunk->io.offset = extent->place.offset + at;
     chunk->io.done = chunk_done;
     extent->pending++;
     io_submit(batch->queue, &chunk->io);
@@ -351,29 +352,28 @@ write_all(struct extent_write *extent)
 }
 
 static void
-fill_header(struct extent_write *extent, const struct extent_header *key_part, const struct fit *fit)
+fill_header(struct extent_write *extent, const struct extent_header *key_part, const struct extent_fit *fit)
 {
     extent->header = *key_part;
-    extent->header.salt = extent->reservation.segment->salt;
-    extent->header.offset = extent->reservation.offset;
-    extent->header.synced_offset = extent->reservation.synced_offset;
-    extent->header.extent_bytes = extent->reservation.bytes;
+    extent->header.salt = extent->place.salt;
+    extent->header.offset = extent->place.offset;
+    extent->header.synced_offset = extent->place.synced_offset;
+    extent->header.extent_bytes = extent->place.bytes;
     extent->header.count = (uint32_t)fit->fitting;
     extent->header.align_shift = fit->align_shift;
-    extent->header.codec = fit->coded != NULL ? CODING_PLANES : key_part->codec;
-    extent->header.page_bytes = (uint32_t)stored_size(fit->pages, fit->coded, 0);
+    extent->header.codec = fit->codec;
+    extent->header.page_bytes = extent_fit_size(fit, 0);
     extent->header.sizes = fit->uniform ? NULL : zeros; /* set for real in lay_out() */
     extent->header.header_bytes = extent_header_size(extent->header.count, fit->uniform, fit->align_shift);
-    extent->segment = extent->reservation.segment->number;
 }
 
 int
-extent_write_begin(struct write_batch *batch, const struct extent_header *key_part, varve_page **pages, size_t count,
-                   struct extent_write **out, varve_error *err)
+extent_write_reserve(struct write_batch *batch, const struct extent_header *key_part, varve_page **pages, size_t count,
+                     struct extent_write **out, varve_error *err)
 {
     varve_store *store = batch->store;
-    struct fit fit = {.pages = pages};
-    struct log_fit need = {.take = fit_pages, .arg = &fit};
+    struct extent_fit fit = {.pages = pages, .codec = key_part->codec, .align_shift = key_part->align_shift};
+    struct extent_header header = *key_part;
     struct extent_write *extent = env_zalloc(store->env, sizeof(*extent));
     int rc;
 
@@ -383,27 +383,44 @@ extent_write_begin(struct write_batch *batch, const struct extent_header *key_pa
     extent->pages = pages;
     extent->coded = fit.coded = encode_choose(batch, pages, &count);
     fit.count = count;
-    fit.align_shift = choose_alignment(store, &fit);
-    need.least = log_pad(extent_header_size(1, true, fit.align_shift) + stored_size(pages, fit.coded, 0), 12);
-    rc = log_reserve(store->log, batch->stream, &need, &extent->reservation, err);
+    if (fit.coded != NULL)
+        fit.codec = CODING_PLANES;
+    if (fit.align_shift == 0)
+        fit.align_shift = choose_alignment(store, &fit);
+    rc = batch->target->reserve(extent, &fit, &header, err);
     if (rc != VARVE_OK) {
         env_free(store->env, extent);
         return rc;
     }
-    fill_header(extent, key_part, &fit);
+    fill_header(extent, &header, &fit);
     if (fit.coded != NULL)
         extent->window = encode_take(batch, fit.fitting);
     rc = allocate(extent, err);
-    if (rc == VARVE_OK) {
-        lay_out(extent);
-        rc = write_all(extent);
-        if (rc != VARVE_OK)
-            (void)error_set(err, rc, "out of memory writing an extent");
-    }
     if (rc != VARVE_OK) {
+        batch->target->abandon(extent);
+        extent_write_destroy(extent);
+        return rc;
+    }
+    lay_out(extent);
+    *out = extent;
+    return VARVE_OK;
+}
+
+int
+extent_write_begin(struct write_batch *batch, const struct extent_header *key_part, varve_page **pages, size_t count,
+                   struct extent_write **out, varve_error *err)
+{
+    struct extent_write *extent;
+    int rc = extent_write_reserve(batch, key_part, pages, count, &extent, err);
+
+    if (rc != VARVE_OK)
+        return rc;
+    rc = write_all(extent);
+    if (rc != VARVE_OK) {
+        (void)error_set(err, rc, "out of memory writing an extent");
         while (extent->pending > 0)
-            store->env->ops->wait(batch->queue, 1);
-        log_finish(store->log, &extent->reservation, false, extent->header.ns_id, 0, 0);
+            batch->store->env->ops->wait(batch->queue, 1);
+        batch->target->abandon(extent);
         extent_write_destroy(extent);
         return rc;
     }
@@ -438,7 +455,7 @@ extent_write_entry(const struct extent_write *extent)
         .parent_branch = header->parent_branch,
         .parent_depth = header->parent_depth,
         .count = header->count,
-        .segment = extent->reservation.segment->number,
+        .segment = extent->place.segment,
         .offset = header->offset + header->header_bytes,
         .page_bytes = header->page_bytes,
         .codec = header->codec,
@@ -458,11 +475,11 @@ take_back_header(const struct extent_write *extent)
 {
     varve_store *store = extent->batch->store;
     const struct extent_header *header = &extent->header;
-    uint64_t number = extent->reservation.segment->number, offset = header->offset + header->header_bytes;
+    uint64_t number = extent->place.segment, offset = header->offset + header->header_bytes;
     struct manifest_item *items;
     int rc = VARVE_E_NOMEM;
 
-    if (io_write(store->pool, extent->reservation.segment->file, zeros, sizeof(zeros), header->offset) == 0)
+    if (io_write(store->pool, extent->place.file, zeros, sizeof(zeros), header->offset) == 0)
         return;
     items = env_zalloc(store->env, header->count * sizeof(items[0]));
     for (uint32_t i = 0; items != NULL && i < header->count; i++) {
@@ -477,8 +494,28 @@ take_back_header(const struct extent_write *extent)
     env_free(store->env, items);
 }
 
-int
-extent_write_install(struct extent_write *extent)
+static int
+log_target_reserve(struct extent_write *extent, struct extent_fit *fit, struct extent_header *key_part,
+                   varve_error *err)
+{
+    struct log_fit need = {.take = extent_fit_take, .arg = fit, .least = extent_fit_least(fit)};
+    struct reservation *reservation = &extent->reservation;
+    int rc = log_reserve(extent->batch->store->log, extent->batch->stream, &need, reservation, err);
+
+    (void)key_part;
+    if (rc != VARVE_OK)
+        return rc;
+    extent->place = (struct extent_place){.segment = reservation->segment->number,
+                                          .salt = reservation->segment->salt,
+                                          .offset = reservation->offset,
+                                          .bytes = reservation->bytes,
+                                          .synced_offset = reservation->synced_offset,
+                                          .file = reservation->segment->file};
+    return VARVE_OK;
+}
+
+static int
+log_target_install(struct extent_write *extent)
 {
     varve_store *store = extent->batch->store;
     struct entry entry = extent_write_entry(extent);
@@ -497,6 +534,21 @@ extent_write_install(struct extent_write *extent)
                extent->payload_bytes);
     mutex_unlock(&store->write_lock);
     return rc;
+}
+
+static void
+log_target_abandon(struct extent_write *extent)
+{
+    log_finish(extent->batch->store->log, &extent->reservation, false, extent->header.ns_id, 0, 0);
+}
+
+const struct write_target write_to_log = {
+    .reserve = log_target_reserve, .install = log_target_install, .abandon = log_target_abandon};
+
+int
+extent_write_install(struct extent_write *extent)
+{
+    return extent->batch->target->install(extent);
 }
 
 void

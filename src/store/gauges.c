@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The statistics that are computed when they are asked for. */
+/* Statistics: those that are computed when they are asked for, and all of them in their order. */
 #include <string.h>
 
 #include "store/store.h"
@@ -74,5 +74,39 @@ store_gauges(varve_store *store, struct gauges *out)
         out->codec_ratio_percent =
             (uint64_t)((double)atomic_load_explicit(&store->counters.codec_put_bytes, memory_order_relaxed) * 100 /
                        (double)stored);
+    out->peers = atomic_load_explicit(&store->peers, memory_order_relaxed);
+    out->owner = 1;
     out->read_latency_us = atomic_load_explicit(&store->read_latency_ns, memory_order_relaxed) / 1000;
+}
+
+/* The value at *index, where there is room for it; and one on. */
+static void
+give(uint64_t *values, size_t count, size_t *index, uint64_t value)
+{
+    if (*index < count)
+        values[*index] = value;
+    (*index)++;
+}
+
+size_t
+store_stats_fill(varve_store *store, const struct gauges *gauges, uint64_t *values, size_t count)
+{
+    struct counters *counters = &store->counters;
+    size_t i = 0;
+
+#define COUNTER(name, help) give(values, count, &i, atomic_load_explicit(&counters->name, memory_order_relaxed));
+#define GAUGE(name, help)   give(values, count, &i, gauges->name);
+#include "api/stats.def"
+#undef COUNTER
+#undef GAUGE
+    return i;
+}
+
+size_t
+store_stats_get(varve_store *store, uint64_t *values, size_t count)
+{
+    struct gauges gauges = {0};
+
+    store_gauges(store, &gauges);
+    return store_stats_fill(store, &gauges, values, count);
 }

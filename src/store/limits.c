@@ -2,6 +2,7 @@
 #include "store/limits.h"
 
 #include "base/error.h"
+#include "store/calls.h"
 #include "store/store.h"
 
 #define SECOND_NS UINT64_C(1000000000)
@@ -112,15 +113,10 @@ apply(varve_namespace *ns, uint64_t quota_bytes, uint64_t ttl_ns)
 }
 
 int
-varve_namespace_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits,
-                           varve_error *err)
+store_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits, varve_error *err)
 {
     int rc;
 
-    if (store == NULL || ns == NULL || ns->store != store || limits == NULL || limits->struct_size < sizeof(*limits))
-        return error_set(err, VARVE_E_ARG,
-                         "varve_namespace_limits_set: a store, one of its namespaces and limits that begin as "
-                         "VARVE_NAMESPACE_LIMITS_INIT must be given");
     if (limits->ttl_s > TTL_S_MAX)
         return error_set(err, VARVE_E_ARG, "a time to live of %llu s is none: 0 says so",
                          (unsigned long long)limits->ttl_s);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "store/calls.h"
 #include "store/store.h"
 
 /* A namespace in memory. Its place in the array is taken by namespace_add(). */
@@ -52,22 +53,6 @@ namespace_add(varve_store *store, varve_namespace *ns)
     return rc;
 }
 
-int
-namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err)
-{
-    for (size_t i = 0; i < state->namespace_count; i++) {
-        const struct state_namespace *from = &state->namespaces[i];
-        varve_namespace *ns =
-            namespace_create(store, from->name, from->ns_id, from->element_type, from->page_bytes_hint);
-
-        if (ns == NULL || namespace_add(store, ns) != VARVE_OK) {
-            env_free(store->env, ns);
-            return error_set(err, VARVE_E_NOMEM, "out of memory opening namespaces");
-        }
-    }
-    return VARVE_OK;
-}
-
 void
 namespaces_free(varve_store *store)
 {
@@ -76,8 +61,8 @@ namespaces_free(varve_store *store)
     env_free(store->env, store->namespaces);
 }
 
-static varve_namespace *
-find_by_name(varve_store *store, const char *name)
+varve_namespace *
+namespace_by_name(varve_store *store, const char *name)
 {
     varve_namespace *found = NULL;
 
@@ -90,8 +75,8 @@ find_by_name(varve_store *store, const char *name)
     return found;
 }
 
-static varve_namespace *
-find_by_id(varve_store *store, uint32_t ns_id)
+varve_namespace *
+namespace_by_id(varve_store *store, uint32_t ns_id)
 {
     varve_namespace *found = NULL;
 
@@ -104,16 +89,55 @@ find_by_id(varve_store *store, uint32_t ns_id)
     return found;
 }
 
+int
+namespace_adopt(varve_store *store, const char *name, uint32_t ns_id, enum varve_element element_type,
+                uint64_t page_bytes_hint, varve_namespace **out)
+{
+    varve_namespace *ns = namespace_by_name(store, name);
+    int rc;
+
+    *out = ns;
+    if (ns != NULL) {
+        atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
+        return VARVE_OK;
+    }
+    ns = namespace_create(store, name, ns_id, element_type, page_bytes_hint);
+    rc = ns == NULL ? VARVE_E_NOMEM : namespace_add(store, ns);
+    if (rc != VARVE_OK)
+        env_free(store->env, ns);
+    else
+        *out = ns;
+    return rc;
+}
+
+int
+namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err)
+{
+    varve_namespace *ns;
+
+    /* A peer that becomes the owner has some already, by numbers that may be old. */
+    for (size_t i = 0; i < store->namespace_count; i++)
+        atomic_store_explicit(&store->namespaces[i]->ns_id, 0, memory_order_release);
+    for (size_t i = 0; i < state->namespace_count; i++) {
+        const struct state_namespace *from = &state->namespaces[i];
+
+        if (namespace_adopt(store, from->name, from->ns_id, (enum varve_element)from->element_type,
+                            from->page_bytes_hint, &ns) != VARVE_OK)
+            return error_set(err, VARVE_E_NOMEM, "out of memory opening namespaces");
+    }
+    return VARVE_OK;
+}
+
 bool
 namespace_live(varve_store *store, uint32_t ns_id)
 {
-    return find_by_id(store, ns_id) != NULL;
+    return namespace_by_id(store, ns_id) != NULL;
 }
 
 const char *
 namespace_name(varve_store *store, uint32_t ns_id)
 {
-    const varve_namespace *ns = find_by_id(store, ns_id);
+    const varve_namespace *ns = namespace_by_id(store, ns_id);
 
     return ns == NULL ? NULL : ns->name;
 }
@@ -129,7 +153,7 @@ new_ns_id(varve_store *store)
 
     do
         ns_id = (uint32_t)(store->env->ops->random(store->env) >> 32);
-    while (ns_id == 0 || find_by_id(store, ns_id) != NULL);
+    while (ns_id == 0 || namespace_by_id(store, ns_id) != NULL);
     return ns_id;
 }
 
@@ -179,23 +203,16 @@ make_namespace(varve_store *store, const char *name, const varve_namespace_attri
 }
 
 int
-varve_namespace_open(varve_store *store, const char *name, const varve_namespace_attributes *attributes,
+store_namespace_open(varve_store *store, const char *name, const varve_namespace_attributes *attributes,
                      varve_namespace **out, varve_error *err)
 {
     int rc = VARVE_OK;
 
-    if (store == NULL || name == NULL || out == NULL)
-        return error_set(err, VARVE_E_ARG, "varve_namespace_open: store, name and out must be given");
-    if (*name == '\0' || strlen(name) > VARVE_NAMESPACE_NAME_MAX)
-        return error_set(err, VARVE_E_ARG, "a namespace's name has 1 to %d bytes", VARVE_NAMESPACE_NAME_MAX);
-    if (attributes != NULL &&
-        (attributes->struct_size < sizeof(uint32_t) * 2 || attributes->element_type > VARVE_ELEMENT_FP8))
-        return error_set(err, VARVE_E_ARG, "namespace attributes: use VARVE_NAMESPACE_ATTRIBUTES_INIT");
-    *out = find_by_name(store, name);
+    *out = namespace_by_name(store, name);
     if (*out != NULL)
         return VARVE_OK;
     mutex_lock(&store->namespace_change);
-    *out = find_by_name(store, name);
+    *out = namespace_by_name(store, name);
     if (*out == NULL)
         rc = make_namespace(store, name, attributes, out, err);
     mutex_unlock(&store->namespace_change);
@@ -203,14 +220,11 @@ varve_namespace_open(varve_store *store, const char *name, const varve_namespace
 }
 
 int
-varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
+store_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
 {
     uint32_t ns_id, old_id;
-    int rc;
+    int rc = store_writable(store, err);
 
-    if (store == NULL || ns == NULL || ns->store != store)
-        return error_set(err, VARVE_E_ARG, "varve_namespace_clear: a store and one of its namespaces must be given");
-    rc = store_writable(store, err);
     if (rc != VARVE_OK)
         return rc;
     mutex_lock(&store->namespace_change);
@@ -230,6 +244,27 @@ varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
     if (rc == VARVE_OK) {
         COUNT(&store->counters, namespace_clears, 1);
         store_wake_background(store);
+    }
+    return rc;
+}
+
+int
+namespaces_take_over(varve_store *store, varve_error *err)
+{
+    int rc = VARVE_OK;
+
+    for (size_t i = 0; i < store->namespace_count && rc == VARVE_OK; i++) {
+        varve_namespace *ns = store->namespaces[i];
+
+        if (atomic_load_explicit(&ns->ns_id, memory_order_relaxed) == 0) { /* the manifest has lost it */
+            uint32_t ns_id = new_ns_id(store);
+
+            rc = commit_namespace(store, ns, ns_id, err);
+            if (rc == VARVE_OK)
+                atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
+        }
+        if (rc == VARVE_OK && ns->wanted.struct_size > 0)
+            rc = store_limits_set(store, ns, &ns->wanted, err);
     }
     return rc;
 }

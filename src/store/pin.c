@@ -4,14 +4,14 @@
  * found is where it stays: pages are pinned where a lookup finds them, wherever else there may be copies.
  */
 #include "base/error.h"
-#include "store/pages.h"
+#include "store/calls.h"
 #include "store/store.h"
 
 #define PIN_SHARE_DEFAULT 10 /* of the capacity: 1/10 */
 #define PIN_SHARE_MAX     2
 #define ANCESTORS_MAX     65536 /* entries on the way to the root; links read from disk could make a circle */
 
-/* One varve_pin() or varve_unpin(). */
+/* One store_pin() or store_unpin(). */
 struct pinning {
     varve_store *store;
     uint32_t ns_id;
@@ -170,15 +170,13 @@ pin_page(struct pinning *pinning, const struct location *location)
 }
 
 int64_t
-varve_pin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
+store_pin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     struct pinning pinning;
     struct location location;
     size_t pinned = 0;
-    int rc = pages_check_call(store, ns, ids, count, err);
+    int rc = recency_complete(store, err);
 
-    if (rc == VARVE_OK)
-        rc = recency_complete(store, err);
     if (rc != VARVE_OK)
         return rc;
     pinning_begin(&pinning, store, ns);
@@ -217,16 +215,13 @@ unpin_page(struct pinning *pinning, const struct location *location, uint64_t va
 }
 
 int64_t
-varve_unpin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
+store_unpin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count)
 {
     struct pinning pinning;
     struct location location;
     struct touches touches;
     int64_t unpinned = 0;
-    int rc = pages_check_call(store, ns, ids, count, err);
 
-    if (rc != VARVE_OK)
-        return rc;
     pinning_begin(&pinning, store, ns);
     touches_begin(&touches, store, pinning.view, count, pinning.expires);
     for (size_t i = 0; i < count; i++) {

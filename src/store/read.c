@@ -3,14 +3,15 @@
 #include "store/read.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "store/calls.h"
 #include "store/pages.h"
 
-/* A page that was found, and room for it: how it is to be read, if at all. How long a coded page is shows only then. */
-static void
-place_page(struct get *get, uint32_t index, uint64_t room)
+void
+read_place(struct get *get, uint32_t index)
 {
     struct fetch *fetch = &get->fetches[index];
     const struct location *location = &fetch->location;
@@ -20,7 +21,7 @@ place_page(struct get *get, uint32_t index, uint64_t room)
     fetch->read_bytes = location->size;
     if (location->codec == CODING_NONE) {
         page->size = location->size;
-        if (room < page->size) {
+        if (fetch->room < page->size) {
             page->status = VARVE_E_ARG;
             return;
         }
@@ -40,9 +41,37 @@ is_missed(const struct get *get, size_t index)
     return get->pages[index].status == VARVE_MISS && !get->fetches[index].corrupt;
 }
 
-/* Decide what each page needs: nothing (a miss, empty, buffers too small), or reading. `again`: only those that were missed. */
+bool
+read_seeks(struct get *get, size_t index)
+{
+    struct fetch *fetch = &get->fetches[index];
+    varve_page *page = &get->pages[index];
+
+    if (get->again && !is_missed(get, index)) {
+        fetch->wanted = false;
+        return false;
+    }
+    *fetch = (struct fetch){.rc = 0};
+    page->size = 0;
+    if (page_buffer_bytes(page, &fetch->room)) {
+        page->status = VARVE_MISS;
+        return true;
+    }
+    page->status = VARVE_E_ARG;
+    return false;
+}
+
+bool
+read_find(struct get *get, struct index_cursor *cursor, const varve_id *id, struct location *location)
+{
+    /* A codec that this version does not know is as good as absent. */
+    return index_cursor_find(cursor, get->ns_id, id, location) &&
+           (!get->expires || limits_serve(get->store, get->ns_id, id, location)) && location->codec <= CODING_PLANES;
+}
+
+/* Decide what each page needs: nothing (a miss, empty, buffers too small), or reading. */
 static void
-find_pages(struct get *get, bool again)
+log_locate(struct get *get)
 {
     struct index_view *view;
     struct index_cursor cursor;
@@ -56,32 +85,59 @@ find_pages(struct get *get, bool again)
     index_cursor_init(&cursor, view);
     for (size_t i = 0; i < get->count; i++) {
         struct fetch *fetch = &get->fetches[i];
-        varve_page *page = &get->pages[i];
-        uint64_t room;
 
-        fetch->wanted = false;
-        if (again && !is_missed(get, i))
+        if (!read_seeks(get, i) || !read_find(get, &cursor, &get->pages[i].id, &fetch->location))
             continue;
-        *fetch = (struct fetch){.rc = 0};
-        page->size = 0;
-        if (!page_buffer_bytes(page, &room)) {
-            page->status = VARVE_E_ARG;
-            continue;
-        }
-        /* A codec that this version does not know is as good as absent. */
-        if (!index_cursor_find(&cursor, get->ns_id, &page->id, &fetch->location) ||
-            (get->expires && !limits_serve(get->store, get->ns_id, &page->id, &fetch->location)) ||
-            fetch->location.codec > CODING_PLANES) {
-            page->status = VARVE_MISS;
-            continue;
-        }
         touches_add(&touches, &fetch->location, (int64_t)i);
-        place_page(get, (uint32_t)i, room);
+        read_place(get, (uint32_t)i);
     }
     touches_end(&touches);
     index_cursor_deinit(&cursor);
     index_view_release(view);
 }
+
+static bool
+log_lost(const struct get *get)
+{
+    return log_losses(get->store->log) != get->losses;
+}
+
+static int
+log_open(struct get *get, uint64_t number, struct read_file *out)
+{
+    struct log *log = get->store->log;
+    struct segment *segment = log_acquire(log, number);
+    varve_error reason;
+
+    if (segment == NULL)
+        return -ESTALE;
+    if (log_file_acquire(log, segment, &out->file, &reason) != VARVE_OK) {
+        log_release(log, segment);
+        return reason.os_errno == ENOENT ? -ENODATA : -reason.os_errno;
+    }
+    out->held = segment;
+    return 0;
+}
+
+static void
+log_close(struct get *get, struct read_file *file)
+{
+    log_file_release(get->store->log, file->held);
+    log_release(get->store->log, file->held);
+}
+
+/* Pages that failed their checksum must not be found again: the next put of them stores them anew. */
+static void
+forget_damaged(struct get *get)
+{
+    for (size_t i = 0; i < get->count; i++) {
+        if (get->fetches[i].corrupt)
+            (void)store_forget(get->store, &get->pages[i].id, &get->fetches[i].location, NULL);
+    }
+}
+
+static const struct read_source read_from_log = {
+    .locate = log_locate, .lost = log_lost, .open = log_open, .close = log_close, .damaged = forget_damaged};
 
 /* Pages that were moved, or dropped, since they were found, or while they were looked for. Returns how many were missed. */
 static uint64_t
@@ -93,20 +149,12 @@ read_missed(struct get *get, struct read_plan *plan)
         missed = 0;
         for (size_t i = 0; i < get->count; i++)
             missed += is_missed(get, i);
-        if (missed == 0 || lookups == LOOKUPS_MAX || log_losses(get->store->log) == get->losses)
+        if (missed == 0 || lookups == LOOKUPS_MAX || !get->source->lost(get))
             return missed;
-        find_pages(get, true);
+        get->again = true;
+        get->stale = false;
+        get->source->locate(get);
         read_pages(get, plan);
-    }
-}
-
-/* Pages that failed their checksum must not be found again: the next put of them stores them anew. */
-static void
-forget_corrupt(struct get *get)
-{
-    for (size_t i = 0; i < get->count; i++) {
-        if (get->fetches[i].corrupt)
-            (void)store_forget(get->store, &get->pages[i].id, &get->fetches[i].location, NULL);
     }
 }
 
@@ -150,46 +198,61 @@ measure(struct get *get, uint64_t began_ns)
         store_average(&store->read_bandwidth, bandwidth);
 }
 
-int
-varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size_t count, varve_error *err)
+static void
+report_damage(struct get *get)
 {
-    struct get get = {.store = store, .pages = pages, .count = count};
-    struct read_plan *plan;
-    uint64_t began_ns;
-    int rc = pages_check_call(store, ns, pages, count, err);
+    for (size_t i = 0; i < get->count; i++) {
+        if (get->fetches[i].corrupt) {
+            get->source->damaged(get);
+            return;
+        }
+    }
+}
 
-    if (rc != VARVE_OK)
-        return rc;
+int
+read_run(struct get *get, varve_error *err)
+{
+    varve_store *store = get->store;
+    struct read_plan *plan;
+    uint64_t began_ns = store->env->ops->now_ns(store->env);
+    int rc = VARVE_OK;
+
     COUNT(&store->counters, get_calls, 1);
-    get.ready_end = &get.ready;
-    get.expires = limits_begin(ns, true);
-    get.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
-    began_ns = store->env->ops->now_ns(store->env);
-    get.device_began = atomic_load_explicit(&store->device_bytes, memory_order_relaxed);
-    get.fetches = env_zalloc(store->env, count * sizeof(get.fetches[0]));
+    get->ready_end = &get->ready;
+    get->device_began = atomic_load_explicit(&store->device_bytes, memory_order_relaxed);
+    get->fetches = env_zalloc(store->env, get->count * sizeof(get->fetches[0]));
     plan = read_plan_create(store->env);
-    if (get.fetches == NULL || plan == NULL) {
-        rc = error_set(err, VARVE_E_NOMEM, "out of memory for a batch of %zu pages", count);
+    if (get->fetches == NULL || plan == NULL) {
+        rc = error_set(err, VARVE_E_NOMEM, "out of memory for a batch of %zu pages", get->count);
     } else {
-        rc = io_queue_acquire(store->pool, &get.queue);
+        rc = io_queue_acquire(store->pool, &get->queue);
         if (rc < 0)
             rc = error_os(err, rc, "open an I/O queue");
     }
     if (rc == VARVE_OK) {
-        find_pages(&get, false);
-        read_pages(&get, plan);
-        COUNT(&store->counters, get_misses, read_missed(&get, plan));
-        io_queue_release(store->pool, get.queue);
-        bounce_end(&get.bounce);
-        forget_corrupt(&get);
-        measure(&get, began_ns);
+        get->source->locate(get);
+        read_pages(get, plan);
+        COUNT(&store->counters, get_misses, read_missed(get, plan));
+        io_queue_release(store->pool, get->queue);
+        bounce_end(&get->bounce);
+        report_damage(get);
+        measure(get, began_ns);
     } else {
-        for (size_t i = 0; i < count; i++)
-            pages[i].status = rc;
-        COUNT(&store->counters, get_errors, count);
-        rc = VARVE_OK;
+        for (size_t i = 0; i < get->count; i++)
+            get->pages[i].status = rc;
+        COUNT(&store->counters, get_errors, get->count);
     }
     env_free(store->env, plan);
-    env_free(store->env, get.fetches);
-    return rc;
+    env_free(store->env, get->fetches);
+    return VARVE_OK;
+}
+
+int
+store_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size_t count, varve_error *err)
+{
+    struct get get = {.store = store, .pages = pages, .count = count, .source = &read_from_log};
+
+    get.expires = limits_begin(ns, true);
+    get.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
+    return read_run(&get, err);
 }

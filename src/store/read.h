@@ -11,10 +11,32 @@
 #include "store/store.h"
 
 struct decoding;
+struct get;
+
+/* A segment's file, open for reads. */
+struct read_file {
+    struct env_file *file;
+    void *held; /* the source's */
+};
+
+/* Where a get learns where pages lie, and has files from: the index and the log of this process, or the process that owns the store. */
+struct read_source {
+    /* Of the pages that read_seeks() says: those that are found get their location, and read_place() says how they are read. */
+    void (*locate)(struct get *get);
+    /* Whether pages that are missed may have been taken away since they were located, or meanwhile. */
+    bool (*lost)(const struct get *get);
+    /* 0 or -errno: -ESTALE the segment was dropped, -ENODATA its file is not there. */
+    int (*open)(struct get *get, uint64_t segment, struct read_file *out);
+    void (*close)(struct get *get, struct read_file *file);
+    /* Pages failed their checksum: those whose fetch is corrupt. */
+    void (*damaged)(struct get *get);
+    bool cut; /* files of dropped segments are cut under their readers: one that ends early was dropped */
+};
 
 /* One page of the batch. */
 struct fetch {
     struct location location;
+    uint64_t room;             /* in the page's buffers */
     uint64_t read_bytes;       /* location.size, or a little more, so that it can be read directly */
     uint32_t pending;          /* reads in flight */
     int rc;                    /* first failure: 0 or -errno */
@@ -30,7 +52,11 @@ struct get {
     struct fetch *fetches;
     size_t count;
     uint32_t ns_id;
+    const struct read_source *source;
+    void *source_arg;
     bool expires;    /* the namespace has a time to live */
+    bool again;      /* pages that were missed are looked for once more */
+    bool stale;      /* a segment was gone when it was to be read, since the pages were located */
     uint64_t losses; /* log_losses() before the pages were looked for */
     struct env_queue *queue;
     struct crew_group decodes;
@@ -47,6 +73,16 @@ struct get {
         uint64_t pages, bytes, stored_bytes, time_ns;
     } decoded;
 };
+
+/* read.c */
+/* The get of `get->pages`: store, pages, count, ns_id, source and source_arg are given. VARVE_OK: it ran. */
+int read_run(struct get *get, varve_error *err);
+/* For a source: whether the page is to be located. In either case the get is prepared for its answer. */
+bool read_seeks(struct get *get, size_t index);
+/* Find a page in the index of this process, to be read. */
+bool read_find(struct get *get, struct index_cursor *cursor, const varve_id *id, struct location *location);
+/* A page that was found: how it is to be read, if at all. How long a coded page is shows only then. */
+void read_place(struct get *get, uint32_t index);
 
 /* read_plan.c */
 struct read_plan;

@@ -30,7 +30,7 @@ struct part {
 struct read {
     struct io io; /* first */
     struct get *get;
-    struct segment *segment;
+    struct read_file file;
     uint8_t *bounce; /* NULL: read into the pages' buffers */
     uint32_t part_count;
     uint32_t iov_count;
@@ -79,7 +79,7 @@ read_done(struct io *io)
     struct read *read = (struct read *)io;
     struct get *get = read->get;
     struct env *env = get->store->env;
-
+    int rc = io->result == -ENODATA && get->source->cut ? -ESTALE : io->result;
     uint64_t bytes = 0;
 
     get->last_read_ns = env->ops->now_ns(env);
@@ -91,12 +91,12 @@ read_done(struct io *io)
             copy_to_page(get, part->page, part->page_offset, read->bounce + part->read_offset, part->size);
             COUNT(&get->store->counters, get_copied_bytes, part->size);
         }
-        read_part_done(get, part->page, io->result);
+        read_part_done(get, part->page, rc);
     }
     get->device_bytes =
         atomic_fetch_add_explicit(&get->store->device_bytes, bytes, memory_order_relaxed) + bytes - get->device_began;
-    log_file_release(get->store->log, read->segment);
-    log_release(get->store->log, read->segment);
+    get->stale = get->stale || rc == -ESTALE;
+    get->source->close(get, &read->file);
     get->reads--;
     bounce_give_back(&get->bounce, read->bounce);
     env_free(env, read);
@@ -109,11 +109,9 @@ read_done(struct io *io)
 static int
 read_create(struct get *get, const struct read_plan *plan, struct read **out)
 {
-    varve_store *store = get->store;
-    struct env *env = store->env;
+    struct env *env = get->store->env;
     bool direct = plan->aligned && !bounce_pays(env, plan->bytes, plan->iov_count, READ_PIECE_BYTES);
     size_t iov_count = direct ? plan->iov_count : 1;
-    varve_error reason;
     struct read *read;
     int rc = -ENOMEM;
 
@@ -134,15 +132,12 @@ read_create(struct get *get, const struct read_plan *plan, struct read **out)
             goto fail;
         read->iov[0] = (struct iovec){read->bounce, (size_t)plan->bytes};
     }
-    rc = -ESTALE;
-    read->segment = log_acquire(store->log, plan->segment);
-    if (read->segment == NULL)
-        goto fail;
-    if (log_file_acquire(store->log, read->segment, &read->io.file, &reason) != VARVE_OK) {
-        rc = reason.os_errno == ENOENT ? -ENODATA : -reason.os_errno;
-        log_release(store->log, read->segment);
+    rc = get->source->open(get, plan->segment, &read->file);
+    if (rc < 0) {
+        get->stale = get->stale || rc == -ESTALE;
         goto fail;
     }
+    read->io.file = read->file.file;
     *out = read;
     return 0;
 

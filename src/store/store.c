@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "format/format.h"
+#include "store/calls.h"
 
 #define SEGMENT_BYTES_MIN     ((uint64_t)256 << 10) /* of the default, not of the option */
 #define SEGMENT_BYTES_CHEAP   ((uint64_t)8 << 20)
@@ -71,8 +72,8 @@ look_at_name(void *arg, const char *name)
 }
 
 /* Is this a store, or a directory to make one in? Asked before the lock, too: opening leaves no LOCK in what is neither. */
-static int
-check_directory(struct env *env, const varve_options *options, varve_error *err)
+int
+store_check_directory(struct env *env, const varve_options *options, varve_error *err)
 {
     struct directory_look look = {false, false};
     int rc = env->ops->list(env, look_at_name, &look);
@@ -102,7 +103,7 @@ load_manifest(varve_store *store, struct manifest_state *state, varve_error *err
     }
     if (rc != VARVE_MISS)
         return rc;
-    rc = check_directory(store->env, &store->options, err);
+    rc = store_check_directory(store->env, &store->options, err);
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < sizeof(store->store_id); i += 8)
@@ -167,7 +168,6 @@ settle_options(varve_store *store, const struct manifest_state *state, varve_err
     settle_capacity(store);
     options->memtable_bytes = clamp(options->memtable_bytes, MEMTABLE_BYTES_MIN,
                                     clamp(options->capacity / MEMTABLE_SHARE, MEMTABLE_BYTES_MIN, UINT64_MAX));
-    options->io_bytes &= ~(uint64_t)(IO_ALIGN_MAX - 1);
     space_init(&store->space, options->capacity);
     return VARVE_OK;
 }
@@ -197,6 +197,23 @@ store_apply_options(varve_store *store, varve_error *err)
     space_set_capacity(store, options->capacity);
     admission_set(store, options_rate(options->write_budget, options->capacity));
     return VARVE_OK;
+}
+
+int
+store_option_set(varve_store *store, const char *name, const char *value, varve_error *err)
+{
+    int rc;
+
+    mutex_lock(&store->background.lock);
+    rc = varve_options_set(&store->options, name, value, err);
+    if (rc == VARVE_OK)
+        rc = store_apply_options(store, err);
+    mutex_unlock(&store->background.lock);
+    if (rc == VARVE_OK && strcmp(name, "capacity") == 0)
+        store_capacity_changed(store);
+    if (rc == VARVE_OK)
+        store_wake_background(store);
+    return rc;
 }
 
 /* While it is rotated there are two: each gets less than half of the share. */
@@ -234,30 +251,48 @@ store_capacity_changed(varve_store *store)
     mutex_unlock(&store->slice_lock);
 }
 
+/* What only an owner has. */
 static void
-free_store(varve_store *store)
+free_owned(varve_store *store)
 {
     struct env *env = store->env;
 
     if (store->reclaim_job != NULL)
         reclaim_abandon(store);
     control_deinit(store);
+    store->control.controller = NULL;
     if (store->index != NULL)
         index_destroy(store->index);
     recency_deinit(store);
     log_destroy(store->log);
     manifest_destroy(store->manifest);
-    namespaces_free(store);
     for (struct log_mark *next, *mark = store->marks; mark != NULL; mark = next) {
         next = mark->next;
         env_free(env, mark);
     }
-    if (store->pool != NULL)
-        io_queue_pool_destroy(store->pool);
     if (store->lock_file != NULL)
         env->ops->close(store->lock_file);
     if (store->space.capacity > 0)
         space_deinit(&store->space);
+    store->recency.heat = NULL;
+    store->recency.judge = NULL;
+    store->index = NULL;
+    store->log = NULL;
+    store->manifest = NULL;
+    store->marks = NULL;
+    store->lock_file = NULL;
+    memset(&store->space, 0, sizeof(store->space));
+}
+
+void
+store_destroy(varve_store *store)
+{
+    struct env *env = store->env;
+
+    free_owned(store);
+    namespaces_free(store);
+    if (store->pool != NULL)
+        io_queue_pool_destroy(store->pool);
     coding_deinit(&store->coding);
     buffers_deinit(&store->bounce_memory);
     cond_deinit(&store->background.progress);
@@ -275,8 +310,8 @@ free_store(varve_store *store)
     env_free(env, store);
 }
 
-static varve_store *
-create_store(struct env *env, const varve_options *options)
+varve_store *
+store_create(struct env *env, const varve_options *options)
 {
     varve_store *store = env_zalloc(env, sizeof(*store));
 
@@ -284,6 +319,7 @@ create_store(struct env *env, const varve_options *options)
         return NULL;
     store->env = env;
     store->options = *options;
+    store->options.io_bytes &= ~(uint64_t)(IO_ALIGN_MAX - 1);
     store->next_branch = 1;
     mutex_init(&store->slice_lock);
     mutex_init(&store->control.lock);
@@ -357,42 +393,54 @@ bring_up(varve_store *store, varve_error *err)
 }
 
 int
-store_open(struct env *env, const varve_options *options, varve_store **out, varve_error *err)
+store_own(varve_store *store, struct env_file *lock_file, varve_error *err)
 {
-    uint64_t began_ns = env->ops->now_ns(env);
-    varve_store *store = create_store(env, options);
-    int rc;
+    struct env *env = store->env;
+    uint64_t began_ns = env->ops->now_ns(env), now_ns;
+    int rc = 0;
 
-    if (store == NULL)
-        return error_set(err, VARVE_E_NOMEM, "out of memory");
-    rc = check_directory(env, options, err);
-    if (rc == VARVE_OK) {
-        rc = env->ops->lock(env, FORMAT_LOCK_NAME, &store->lock_file);
-        if (rc == -EWOULDBLOCK)
-            rc = error_set(err, VARVE_E_LOCKED, "the store is in use by another process: see the file LOCK in it");
-        else if (rc < 0)
-            rc = error_os(err, rc, "lock the store");
-    }
-    if (rc == VARVE_OK) {
+    store->lock_file = lock_file;
+    if (store->pool == NULL)
         rc = io_queue_pool_create(env, &store->pool);
-        if (rc < 0)
-            rc = error_os(err, rc, "set up I/O");
-    }
+    if (rc < 0)
+        rc = error_os(err, rc, "set up I/O");
     if (rc == VARVE_OK)
         rc = bring_up(store, err);
     if (rc == VARVE_OK) {
-        uint64_t now_ns = env->ops->now_ns(env);
-
+        now_ns = env->ops->now_ns(env);
         atomic_store_explicit(&store->last_sync_ns, now_ns, memory_order_relaxed);
         COUNT(&store->counters, open_time_us, (now_ns - began_ns) / 1000);
         admission_set(store, options_rate(store->options.write_budget, store->options.capacity));
         rc = control_init(store, err);
     }
-    if (rc == VARVE_OK) {
+    if (rc == VARVE_OK)
         rc = store_start_background(store, err);
+    if (rc != VARVE_OK)
+        free_owned(store);
+    return rc;
+}
+
+int
+store_open(struct env *env, const varve_options *options, varve_store **out, varve_error *err)
+{
+    varve_store *store = store_create(env, options);
+    struct env_file *lock_file;
+    int rc;
+
+    if (store == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
+    rc = store_check_directory(env, options, err);
+    if (rc == VARVE_OK) {
+        rc = env->ops->lock(env, FORMAT_LOCK_NAME, &lock_file);
+        if (rc == -EWOULDBLOCK)
+            rc = error_set(err, VARVE_E_LOCKED, "the store is in use by another process: see the file LOCK in it");
+        else if (rc < 0)
+            rc = error_os(err, rc, "lock the store");
     }
+    if (rc == VARVE_OK)
+        rc = store_own(store, lock_file, err);
     if (rc != VARVE_OK) {
-        free_store(store);
+        store_destroy(store);
         return rc;
     }
     *out = store;
@@ -405,7 +453,7 @@ store_abandon(varve_store *store)
     struct env *env = store->env;
 
     store_stop_background(store);
-    free_store(store);
+    store_destroy(store);
     env->ops->destroy(env);
 }
 
@@ -439,18 +487,15 @@ settle(varve_store *store, varve_error *err)
 }
 
 int
-varve_close(varve_store *store, varve_error *err)
+store_finish(varve_store *store, varve_error *err)
 {
-    struct env *env;
+    struct env *env = store->env;
     int rc;
 
-    if (store == NULL)
-        return VARVE_OK;
-    env = store->env;
     store_stop_background(store);
     reclaim_abandon(store);
     rc = settle(store, err);
-    free_store(store);
+    store_destroy(store);
     env->ops->destroy(env);
     return rc;
 }

@@ -57,6 +57,8 @@ struct varve_namespace {
     uint32_t element_type;
     uint64_t page_bytes_hint;
     struct limits limits;
+    varve_namespace_limits
+        wanted; /* of a peer: for whoever is the owner next; struct_size 0: none. namespace_change guards it */
 };
 
 /* The next depth of a branch that puts in flight have not taken; the index knows only what was inserted. */
@@ -96,8 +98,19 @@ struct background {
     uint64_t slices; /* ended so far */
 };
 
+/* Who decides about the store: this process, or another that has its lock. Once an owner, always one. */
+enum store_role { ROLE_OWNER, ROLE_PEER };
+
+struct peer;
+struct server;
+
 struct varve_store {
     struct env *env;
+    _Atomic enum store_role
+        role; /* as a peer it has neither log nor index nor manifest: calls go to the owner, through src/peer */
+    struct peer *peer;      /* src/peer's; NULL: never was one */
+    struct server *server;  /* src/peer's; NULL: serves nobody */
+    _Atomic uint64_t peers; /* connections of others */
     struct io_queue_pool *pool;
     struct buffers bounce_memory;
     struct varve_options options; /* as opened; live ones change under background.lock */
@@ -149,8 +162,19 @@ struct varve_store {
     struct coding coding;
 };
 
+/* A store that is nobody's yet. NULL: out of memory. store_destroy() it; env stays the caller's. */
+varve_store *store_create(struct env *env, const varve_options *options);
+void store_destroy(varve_store *store);
+/* Is env's directory a store, or one to make it in? */
+int store_check_directory(struct env *env, const varve_options *options, varve_error *err);
+/* Whoever has the lock brings the store up. It takes the lock over; on failure that is let go, and the store
+ * nobody's again. */
+int store_own(varve_store *store, struct env_file *lock_file, varve_error *err);
+/* Finish and make durable, then let go of everything: env, too. */
+int store_finish(varve_store *store, varve_error *err);
+
 /*
- * Open a store in env, which it takes over on success (varve_close() destroys it); on failure it stays the caller's.
+ * Open a store in env, for this process alone, which it takes over on success (varve_close() destroys it); on failure it stays the caller's.
  */
 int store_open(struct env *env, const varve_options *options, varve_store **out, varve_error *err);
 
@@ -253,6 +277,14 @@ void recovery_sweep(varve_store *store);
 /* namespace.c */
 int namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err);
 void namespaces_free(varve_store *store);
+/* Of a peer: one that the owner has. VARVE_E_NOMEM. */
+int namespace_adopt(varve_store *store, const char *name, uint32_t ns_id, enum varve_element element_type,
+                    uint64_t page_bytes_hint, varve_namespace **out);
+/* A peer has become the owner: what it knows by names that the manifest does not have is made anew, and its limits are set. */
+int namespaces_take_over(varve_store *store, varve_error *err);
+/* NULL: there is none. Valid as long as the store. */
+varve_namespace *namespace_by_name(varve_store *store, const char *name);
+varve_namespace *namespace_by_id(varve_store *store, uint32_t ns_id);
 bool namespace_live(varve_store *store, uint32_t ns_id);
 /* The name of a live namespace id, or NULL. Valid as long as the store. */
 const char *namespace_name(varve_store *store, uint32_t ns_id);
@@ -290,7 +322,10 @@ uint64_t read_speed_us(const struct read_speed *speed, uint64_t bytes, uint64_t 
 /* An average that follows its last samples. */
 void store_average(_Atomic uint64_t *value, uint64_t sample);
 
-/* gauges of varve_stats_get() */
+/* All statistics, in the order of varve_stat_describe(): the first `count`. How many there are. */
+size_t store_stats_get(varve_store *store, uint64_t *values, size_t count);
+/* gauges of it */
 void store_gauges(varve_store *store, struct gauges *out);
+size_t store_stats_fill(varve_store *store, const struct gauges *gauges, uint64_t *values, size_t count);
 
 #endif

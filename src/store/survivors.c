@@ -345,7 +345,7 @@ static int
 write_pages(struct move *move, varve_error *err)
 {
     varve_store *store = move->survivors->store;
-    struct write_batch batch = {.store = store, .stream = LOG_SURVIVORS};
+    struct write_batch batch = {.store = store, .target = &write_to_log, .stream = LOG_SURVIVORS};
     int rc = io_queue_acquire(store->pool, &batch.queue);
 
     if (rc < 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that look pages up without moving them: probe, exists, touch, remove. */
 #include "base/error.h"
+#include "store/calls.h"
 #include "store/forget.h"
 #include "store/pages.h"
 
@@ -70,23 +71,16 @@ follows(const struct location *location, const struct location *before)
 }
 
 int64_t
-varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_estimate *estimate,
-            varve_error *err)
+store_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, const struct read_speed *speed,
+            varve_estimate *estimate)
 {
     struct location location, before = {.segment = 0};
-    struct read_speed speed;
     struct touches touches;
     struct walk walk;
     uint64_t bytes = 0, coded_bytes = 0;
     uint32_t extents = 0;
     size_t found;
-    int rc = pages_check_call(store, ns, ids, count, err);
 
-    if (rc == VARVE_OK && estimate != NULL && estimate->struct_size < sizeof(*estimate))
-        rc = error_set(err, VARVE_E_ARG, "varve_estimate: use VARVE_ESTIMATE_INIT");
-    if (rc != VARVE_OK)
-        return rc;
-    speed = store_read_speed(store); /* once: prefixes must not get cheaper with length */
     walk_begin(&walk, store, ns, true);
     walk_touches(&walk, &touches, count);
     for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
@@ -100,7 +94,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
         if (estimate->prefix_bytes != NULL)
             estimate->prefix_bytes[found] = bytes;
         if (estimate->prefix_time_us != NULL)
-            estimate->prefix_time_us[found] = read_speed_us(&speed, bytes, coded_bytes);
+            estimate->prefix_time_us[found] = read_speed_us(speed, bytes, coded_bytes);
     }
     touches_end(&touches);
     recency_asked(store, walk.ns_id, ids, count);
@@ -113,37 +107,27 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
     return (int64_t)found;
 }
 
-int
-varve_exists_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, uint8_t *exists,
-                   varve_error *err)
+void
+store_exists_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, uint8_t *exists)
 {
     struct location location;
     struct walk walk;
-    int rc = pages_check_call(store, ns, ids, count, err);
 
-    if (rc == VARVE_OK && exists == NULL)
-        rc = error_set(err, VARVE_E_ARG, "varve_exists_batch: exists must be given");
-    if (rc != VARVE_OK)
-        return rc;
     walk_begin(&walk, store, ns, false);
     for (size_t i = 0; i < count; i++)
         exists[i] = walk_find(&walk, &ids[i], &location);
     walk_end(&walk);
     COUNT(&store->counters, exists_pages, count);
-    return VARVE_OK;
 }
 
 int64_t
-varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
+store_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count)
 {
     struct location location;
     struct touches touches;
     struct walk walk;
     int64_t found = 0;
-    int rc = pages_check_call(store, ns, ids, count, err);
 
-    if (rc != VARVE_OK)
-        return rc;
     walk_begin(&walk, store, ns, true);
     walk_touches(&walk, &touches, count);
     for (size_t i = 0; i < count; i++) {
@@ -214,14 +198,12 @@ remove_page(varve_store *store, uint32_t ns_id, const varve_id *id, varve_error 
 }
 
 int64_t
-varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
+store_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     int64_t removed = 0;
     uint32_t ns_id;
-    int rc = pages_check_call(store, ns, ids, count, err);
+    int rc = store_writable(store, err);
 
-    if (rc == VARVE_OK)
-        rc = store_writable(store, err);
     if (rc != VARVE_OK)
         return rc;
     ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);

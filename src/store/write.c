@@ -7,33 +7,11 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "store/extent_write.h"
+#include "store/calls.h"
 #include "store/pages.h"
-
-/* Extents in one memtable, at most: each costs a read of its header when the store is opened after a crash. */
-
-/* Pages that lie deeper have no known children: depths that come from disk must not overflow. */
-#define PARENT_DEPTH_MAX (UINT32_MAX - VARVE_BATCH_PAGES_MAX - 2 * EXTENT_PAGES_MAX)
+#include "store/put.h"
 
 #define LOG_WAIT_MS 10 /* for other puts' writes, before asking again */
-
-#define STATUS_PENDING INT32_MAX /* in pages[].status while the put runs: to be written */
-
-/* One varve_put_batch(). */
-struct put {
-    varve_store *store;
-    varve_page *pages;
-    size_t count;
-    uint32_t ns_id;
-    bool expires;     /* the namespace has a time to live */
-    bool parent_gone; /* one was given, and is not stored */
-    struct write_batch batch;
-    struct touches touches;
-    varve_page **todo;  /* pages to write, in order, as groups */
-    struct key parent;  /* of the first page, when that is new; branch 0: none, or not known */
-    struct key *places; /* count: where a page that is stored lies; branch 0: not known */
-    struct extent_write *extents, **extents_end;
-};
 
 int
 store_insert(varve_store *store, const struct entry *entry)
@@ -98,143 +76,10 @@ find_repeats(struct put *put, uint32_t *first_of)
     return VARVE_OK;
 }
 
-/* The parent of a first page that is new. One that is too old must not be served again: then it only says where on disk to go on. */
-static void
-find_parent(struct put *put, struct index_cursor *cursor, const varve_id *id)
-{
-    struct location location;
-
-    put->parent_gone = true;
-    if (!index_cursor_find(cursor, put->ns_id, id, &location))
-        return;
-    put->parent = location.key;
-    if (put->expires && !limits_serve(put->store, put->ns_id, id, &location))
-        return;
-    put->parent_gone = false;
-    touches_add(&put->touches, &location, -1);
-}
-
-/* Find what is stored: status OK, place known, to be touched. Of a chain that begins with a new page, the parent. */
-static void
-find_stored(struct put *put, struct index_view *view, const varve_id *parent_id)
-{
-    struct index_cursor cursor;
-    struct location location;
-
-    index_cursor_init(&cursor, view);
-    for (size_t i = 0; i < put->count; i++) {
-        if (put->pages[i].status != STATUS_PENDING)
-            continue;
-        if (index_cursor_find(&cursor, put->ns_id, &put->pages[i].id, &location)) {
-            put->pages[i].status = VARVE_OK;
-            put->places[i] = location.key;
-            touches_add(&put->touches, &location, (int64_t)i);
-            COUNT(&put->store->counters, put_duplicates, 1);
-        } else if (i == 0 && parent_id != NULL) {
-            find_parent(put, &cursor, parent_id);
-        }
-    }
-    index_cursor_deinit(&cursor);
-}
-
-static struct branch_tip *
-tip_slot(varve_store *store, uint32_t ns_id, uint64_t branch)
-{
-    return &store->tips[(branch * 0x9e3779b97f4a7c15u + ns_id) >> 52 & (TIP_SLOTS - 1)];
-}
-
-/*
- * Give a run of `count` new pages after `parent` (branch 0: none, or unknown) its place: the parent's branch if the slot after
- * the parent is free, else a new branch.
- */
-static struct key
-assign_place(struct put *put, struct index_view *view, const struct key *parent, uint32_t count, bool *begins_branch)
-{
-    varve_store *store = put->store;
-    struct key place = {.ns_id = put->ns_id};
-    struct entry taken;
-    struct branch_tip *tip;
-    bool goes_on = false;
-
-    if (parent->branch != 0) {
-        place.branch = parent->branch;
-        place.depth = parent->depth + 1;
-        goes_on = !index_find_key(view, &place, &taken);
-    }
-    mutex_lock(&store->write_lock);
-    if (goes_on) {
-        tip = tip_slot(store, put->ns_id, place.branch);
-        /* A put in flight may have taken the slot after the view was made. */
-        if (tip->branch == place.branch && tip->ns_id == put->ns_id && tip->next_depth > place.depth)
-            goes_on = false;
-    }
-    if (!goes_on)
-        place.branch = store->next_branch++;
-    tip = tip_slot(store, put->ns_id, place.branch);
-    *tip = (struct branch_tip){.ns_id = put->ns_id, .next_depth = place.depth + count, .branch = place.branch};
-    mutex_unlock(&store->write_lock);
-    *begins_branch = !goes_on;
-    return place;
-}
-
-/*
- * How many of the batch's pages can be hit, in a full store: none whose parent is given and gone, and none further from the root than the store is large, which would
- * push out what leads to them.
- */
-static size_t
-within_reach(struct put *put)
-{
-    varve_store *store = put->store;
-    uint64_t depth = put->parent.branch != 0 ? put->parent.depth + UINT64_C(1) : 0;
-    uint64_t chain_bytes = depth * log_pad(put->pages[0].size, store->align_shift);
-    size_t count = 0;
-
-    if (!atomic_load_explicit(&store->recency.judging, memory_order_relaxed))
-        return put->count;
-    if (put->parent_gone)
-        return 0;
-    mutex_lock(&store->recency.lock);
-    while (count < put->count) {
-        chain_bytes += log_pad(put->pages[count].size, store->align_shift);
-        if (!reclaim_admits(&store->recency.reclaim, chain_bytes))
-            break;
-        count++;
-    }
-    mutex_unlock(&store->recency.lock);
-    return count;
-}
-
-/*
- * Leave out, once the store is full, what could not be hit; with a write budget, new pages that it does not allow, the last ones of the batch, and those that would
- * be stored without the page before them.
- */
-static void
-admit(struct put *put)
-{
-    bool budget = admission_day_bytes(put->store) != 0;
-    size_t reach = within_reach(put), count = 0, admitted = 0, seen = 0;
-
-    if (!budget && reach == put->count)
-        return;
-    for (size_t i = 0; i < reach && (!budget || put->pages[i].status >= VARVE_OK); i++) {
-        if (put->pages[i].status == STATUS_PENDING)
-            put->todo[count++] = &put->pages[i];
-    }
-    if (!budget)
-        admitted = count;
-    else if (!put->parent_gone)
-        admitted = admission_admit(put->store, put->todo, count);
-    for (size_t i = 0; i < put->count; i++) {
-        if (put->pages[i].status == STATUS_PENDING && seen++ >= admitted)
-            put->pages[i].status = VARVE_SKIPPED;
-    }
-}
-
 /* Wait for the extents and insert them, in order. */
 static void
 finish_extents(struct put *put)
 {
-    varve_store *store = put->store;
     struct extent_write *next;
 
     io_drain(put->batch.queue);
@@ -246,7 +91,7 @@ finish_extents(struct put *put)
         for (uint32_t i = 0; i < extent->header.count; i++)
             extent->pages[i]->status = rc;
         if (rc == VARVE_OK) {
-            recency_add(store, &entry, touches_new_value(&put->touches, (size_t)(extent->pages[0] - put->pages)));
+            put->source->stored(put, &entry, (size_t)(extent->pages[0] - put->pages));
             extent_write_count(extent);
         }
         extent_write_destroy(extent);
@@ -278,7 +123,7 @@ begin_extent(struct put *put, const struct extent_header *key_part, varve_page *
         if ((rc == VARVE_MISS || rc == VARVE_E_NOSPC) && put->extents != NULL)
             finish_extents(put);
         else if (rc == VARVE_MISS)
-            log_wait(put->store->log, LOG_WAIT_MS);
+            put->source->wait(put, LOG_WAIT_MS);
         else
             return rc;
     }
@@ -286,18 +131,11 @@ begin_extent(struct put *put, const struct extent_header *key_part, varve_page *
 
 /* Write one run of new pages as extents. A failure is the status of the pages from there on. */
 static void
-write_group(struct put *put, struct index_view *view, const struct key *parent, varve_page **pages, size_t count)
+write_group(struct put *put, varve_page **pages, size_t count)
 {
-    struct extent_header key_part = {.ns_id = put->ns_id};
-    bool begins_branch;
-    struct key place = assign_place(put, view, parent, (uint32_t)count, &begins_branch);
+    struct extent_header key_part;
 
-    key_part.branch = place.branch;
-    key_part.depth = place.depth;
-    if (begins_branch && parent->branch != 0) {
-        key_part.parent_branch = parent->branch;
-        key_part.parent_depth = parent->depth;
-    }
+    put->source->place(put, (size_t)(pages[0] - put->pages), count, &key_part);
     while (count > 0) {
         int begun = begin_extent(put, &key_part, pages, count);
 
@@ -313,73 +151,62 @@ write_group(struct put *put, struct index_view *view, const struct key *parent, 
     }
 }
 
-/* Write each maximal run of new pages; the parent of a run is the stored page before it, if that is known. */
+/* Write each maximal run of new pages. */
 static void
-write_groups(struct put *put, struct index_view *view)
+write_groups(struct put *put, varve_page **todo)
 {
-    static const struct key unknown;
-    struct key parent = put->parent;
-    size_t i = 0, todo = 0;
+    size_t i = 0;
 
     while (i < put->count) {
-        size_t first = todo;
+        size_t count = 0;
 
         if (put->pages[i].status != STATUS_PENDING) {
-            parent = put->places[i];
             i++;
             continue;
         }
         while (i < put->count && put->pages[i].status == STATUS_PENDING)
-            put->todo[todo++] = &put->pages[i++];
-        write_group(put, view, parent.depth > PARENT_DEPTH_MAX ? &unknown : &parent, put->todo + first, todo - first);
+            todo[count++] = &put->pages[i++];
+        write_group(put, todo, count);
+        todo += count;
     }
 }
 
 static int
-run_put(struct put *put, const varve_id *parent, varve_error *err)
+run_put(struct put *put, varve_namespace *ns, const varve_id *parent)
 {
     varve_store *store = put->store;
     struct env *env = store->env;
     uint32_t *first_of = env->ops->alloc(env, put->count * sizeof(first_of[0]), _Alignof(uint32_t));
-    struct index_view *view;
-    int rc = VARVE_OK;
+    varve_page **todo = env->ops->alloc(env, put->count * sizeof(varve_page *), _Alignof(varve_page *));
+    int rc = first_of == NULL || todo == NULL ? VARVE_E_NOMEM : find_repeats(put, first_of);
 
-    put->todo = env->ops->alloc(env, put->count * sizeof(varve_page *), _Alignof(varve_page *));
-    put->places = env_zalloc(env, put->count * sizeof(put->places[0]));
-    if (first_of == NULL || put->todo == NULL || put->places == NULL)
-        rc = VARVE_E_NOMEM;
-    if (rc == VARVE_OK)
-        rc = find_repeats(put, first_of);
     if (rc == VARVE_OK) {
         for (size_t i = 0; i < put->count; i++) {
             if (first_of[i] != i)
                 put->pages[i].status = VARVE_OK; /* settled below */
         }
-        view = index_view_acquire(store->index);
-        touches_begin(&put->touches, store, view, put->count, put->expires);
-        find_stored(put, view, parent);
-        touches_end(&put->touches); /* now: reclaim for the new pages must not take what was found */
-        admit(put);
-        write_groups(put, view);
-        finish_extents(put);
-        encode_end(&put->batch);
-        index_view_release(view);
-        for (size_t i = 0; i < put->count; i++) {
-            if (first_of[i] == i)
-                continue;
-            put->pages[i].status = put->pages[first_of[i]].status;
-            COUNT(&store->counters, put_duplicates, put->pages[i].status != VARVE_SKIPPED);
+        rc = put->source->begin(put, ns, parent);
+        if (rc == VARVE_OK) {
+            write_groups(put, todo);
+            finish_extents(put);
+            encode_end(&put->batch);
         }
+        put->source->end(put);
+    }
+    for (size_t i = 0; rc == VARVE_OK && i < put->count; i++) {
+        if (first_of[i] == i)
+            continue;
+        put->pages[i].status = put->pages[first_of[i]].status;
+        COUNT(&store->counters, put_duplicates, put->pages[i].status != VARVE_SKIPPED);
     }
     env_free(env, first_of);
-    env_free(env, put->todo);
-    env_free(env, put->places);
-    return rc == VARVE_OK ? rc : error_set(err, rc, "out of memory for a batch of %zu pages", put->count);
+    env_free(env, todo);
+    return rc;
 }
 
 /* A page that failed must not look stored to the pages behind it; count them. */
-static void
-count_errors(struct put *put)
+void
+put_count(struct put *put)
 {
     struct counters *counters = &put->store->counters;
 
@@ -396,58 +223,107 @@ count_errors(struct put *put)
     }
 }
 
-static void
-fail_all(varve_page *pages, size_t count, int status)
+void
+put_fail(struct put *put, int status)
 {
-    for (size_t i = 0; i < count; i++)
-        pages[i].status = status;
+    for (size_t i = 0; i < put->count; i++)
+        put->pages[i].status = status;
 }
 
 int
-varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, varve_page *pages, size_t count,
-                unsigned flags, varve_error *err)
+put_run(struct put *put, varve_namespace *ns, const varve_id *parent)
 {
-    struct put put = {.store = store, .pages = pages, .count = count};
-    uint64_t begin_ns;
+    varve_store *store = put->store;
     int rc;
 
-    rc = pages_check_call(store, ns, pages, count, err);
-    if (rc == VARVE_OK && (flags & ~(unsigned)VARVE_PUT_SYNC) != 0)
-        rc = error_set(err, VARVE_E_ARG, "unknown put flags 0x%x", flags);
-    if (rc != VARVE_OK)
-        return rc;
-    COUNT(&store->counters, put_calls, 1);
-    begin_ns = store->env->ops->now_ns(store->env);
-    put.expires = limits_begin(ns, true);
-    put.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
-    put.extents_end = &put.extents;
-    put.batch.store = store;
-    bounce_begin(&put.batch.bounce, &store->bounce_memory, store->options.io_bytes);
-    put.batch.element = (enum varve_element)ns->element_type;
-    check_pages(&put);
-    rc = store_writable(store, NULL);
-    if (rc == VARVE_OK)
-        rc = store_wait_for_room(store, NULL);
-    if (rc == VARVE_OK) {
-        rc = io_queue_acquire(store->pool, &put.batch.queue);
-        if (rc < 0)
-            rc = error_os(NULL, rc, "open an I/O queue");
+    put->ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire);
+    put->extents_end = &put->extents;
+    put->batch.store = store;
+    put->batch.element = (enum varve_element)ns->element_type;
+    bounce_begin(&put->batch.bounce, &store->bounce_memory, store->options.io_bytes);
+    check_pages(put);
+    rc = io_queue_acquire(store->pool, &put->batch.queue);
+    if (rc < 0) {
+        rc = error_os(NULL, rc, "open an I/O queue");
+    } else {
+        rc = run_put(put, ns, parent);
+        io_queue_release(store->pool, put->batch.queue);
     }
-    if (rc != VARVE_OK) { /* nothing can be stored now: say so page by page */
-        fail_all(pages, count, rc);
-        count_errors(&put);
-        return VARVE_OK;
-    }
-    rc = run_put(&put, parent, err);
-    io_queue_release(store->pool, put.batch.queue);
-    bounce_end(&put.batch.bounce);
-    if (rc != VARVE_OK)
-        fail_all(pages, count, rc);
-    else if ((flags & VARVE_PUT_SYNC) != 0 && (rc = store_sync(store, NULL)) != VARVE_OK)
-        fail_all(pages, count, rc); /* stored, but not as durably as was asked for */
-    count_errors(&put);
-    COUNT(&store->counters, put_time_us, (store->env->ops->now_ns(store->env) - begin_ns) / 1000);
+    bounce_end(&put->batch.bounce);
+    if (rc != VARVE_OK) /* nothing can be stored now: said page by page */
+        put_fail(put, rc);
+    return rc;
+}
+
+static int
+place_begin(struct put *put, varve_namespace *ns, const varve_id *parent)
+{
+    struct placement *placement = put->source_arg;
+    int rc = placement_begin(placement, ns, parent);
+
+    put->ns_id = placement->ns_id; /* it may just have been cleared */
+    return rc;
+}
+
+static void
+place_run(struct put *put, size_t first, size_t count, struct extent_header *key_part)
+{
+    placement_place(put->source_arg, first, count, key_part);
+}
+
+static void
+place_stored(struct put *put, const struct entry *entry, size_t first)
+{
+    placement_stored(put->source_arg, entry, first);
+}
+
+static void
+place_wait(struct put *put, uint64_t time_ms)
+{
+    log_wait(put->store->log, time_ms);
+}
+
+static void
+place_end(struct put *put)
+{
+    placement_end(put->source_arg);
+}
+
+static const struct put_source put_here = {
+    .begin = place_begin, .place = place_run, .stored = place_stored, .wait = place_wait, .end = place_end};
+
+void
+store_put_done(varve_store *store)
+{
     if (log_has_work(store->log) || store_sync_due(store) || space_is_short(store))
         store_wake_background(store);
+}
+
+int
+store_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, varve_page *pages, size_t count,
+                unsigned flags)
+{
+    struct placement placement = {.store = store, .pages = pages, .count = count};
+    struct put put = {.store = store,
+                      .pages = pages,
+                      .count = count,
+                      .source = &put_here,
+                      .source_arg = &placement,
+                      .batch = {.target = &write_to_log}};
+    uint64_t began_ns = store->env->ops->now_ns(store->env);
+    int rc = store_writable(store, NULL);
+
+    COUNT(&store->counters, put_calls, 1);
+    if (rc == VARVE_OK)
+        rc = store_wait_for_room(store, NULL);
+    if (rc == VARVE_OK)
+        rc = put_run(&put, ns, parent);
+    if (rc == VARVE_OK && (flags & VARVE_PUT_SYNC) != 0)
+        rc = store_sync(store, NULL);
+    if (rc != VARVE_OK)
+        put_fail(&put, rc); /* or stored, but not as durably as was asked for */
+    put_count(&put);
+    COUNT(&store->counters, put_time_us, (store->env->ops->now_ns(store->env) - began_ns) / 1000);
+    store_put_done(store);
     return VARVE_OK;
 }

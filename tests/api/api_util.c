@@ -82,7 +82,7 @@ scratch_copy(const char *from, const char *to)
 
     assert_true(dir != NULL && to_dir >= 0);
     while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] != '.')
+        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "SOCKET") != 0)
             copy_file(dirfd(dir), to_dir, entry->d_name);
     }
     (void)closedir(dir);

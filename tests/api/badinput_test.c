@@ -82,6 +82,8 @@ test_wrong_directories(void **state)
 static void
 test_in_use(void **state)
 {
+    static const char *const alone[] = {"share=off", NULL};
+    varve_options *options = options_from(alone);
     char path[PATH_BYTES];
     varve_store *store;
     varve_error err;
@@ -95,7 +97,7 @@ test_in_use(void **state)
         varve_store *own;
 
         for (int tries = 0; tries < 1000; tries++) {
-            int rc = varve_open(path, NULL, &own, &err);
+            int rc = varve_open(path, options, &own, &err);
 
             if (rc == VARVE_E_LOCKED)
                 _exit(strstr(err.message, "in use") != NULL ? 0 : 2);
@@ -105,13 +107,14 @@ test_in_use(void **state)
         }
         _exit(1);
     }
-    while (varve_open(path, NULL, &store, &err) == VARVE_E_LOCKED)
+    while (varve_open(path, options, &store, &err) == VARVE_E_LOCKED)
         (void)usleep(500);
-    assert_int_equal(store_open_fails(path, NULL, &err), VARVE_E_LOCKED); /* in the same process, too */
+    assert_int_equal(store_open_fails(path, alone, &err), VARVE_E_LOCKED); /* in the same process, too */
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(WEXITSTATUS(status), 0);
     chain_get(store, namespace_get(store, "test"), 1, 20, 1000);
     store_close(store);
+    varve_options_destroy(options);
     scratch_remove(path);
 }
 

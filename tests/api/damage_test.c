@@ -74,7 +74,8 @@ list_files(const char *path)
 
     assert_non_null(dir);
     while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.' || strcmp(entry->d_name, "LOCK") == 0)
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, "LOCK") == 0 || strcmp(entry->d_name, "SOCKET") == 0 ||
+            strcmp(entry->d_name, "WRITERS") == 0)
             continue;
         assert_true(files.count < FILES_MAX);
         (void)snprintf(files.names[files.count++], sizeof(files.names[0]), "%.63s", entry->d_name);

@@ -6,6 +6,7 @@ Each test has a temporary directory of its own. What must hold: exit codes (0 fi
 or input, 3 the store failed), messages that say what to do, JSON keys that are promised, and no wrong byte.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import time
 import unittest
 
 VARVE = ""
-COMMANDS = ["trace", "replay", "bench", "stat", "tune", "check", "ls", "dump", "options"]
+COMMANDS = ["trace", "replay", "bench", "serve", "stat", "tune", "check", "ls", "dump", "options"]
 REPLAY_KEYS = """trace requests pages_probed pages_hit pages_put hit_rate wrong_bytes get_gb_per_s put_gb_per_s
     probe_us_p50 probe_us_p99 get_us_p50 get_us_p99 put_us_p50 put_us_p99 disk_bytes_max capacity_bytes
     write_amplification""".split()
@@ -389,9 +390,11 @@ class InspectTest(CommandTest):
         self.bad(3, "does not exist", "tune", self.path("absent"), "--mix", "put=1")
         self.bad(2, "--measure", "tune", self.kv, "--mix", "put=1", "--measure", "601")
 
-    def test_locked(self):
+    @contextlib.contextmanager
+    def in_use(self, *options):
+        """Another process has the store open."""
         acks = self.path("acks")
-        with subprocess.Popen([VARVE, "replay", "-", "--dir", self.kv, "--page-bytes", "4K", "--ack-file", acks],
+        with subprocess.Popen([VARVE, "replay", "-", "--dir", self.kv, "--page-bytes", "4K", "--ack-file", acks, *options],
                               stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as owner:
             owner.stdin.write(b'{"hash_ids": [123456789]}\n')
             owner.stdin.flush()
@@ -399,12 +402,44 @@ class InspectTest(CommandTest):
             while not (os.path.exists(acks) and os.path.getsize(acks)) and time.monotonic() < end:
                 self.assertIsNone(owner.poll(), "the replay ended too early")
                 time.sleep(0.01)
-            self.bad(3, "One process owns a store", "stat", self.kv)
-            self.published()
+            yield
             owner.stdin.close()
             owner.wait(60)
         self.assertEqual(owner.returncode, 0)
 
+    def test_locked(self):
+        with self.in_use("--set", "share=off"):
+            self.bad(3, "does not share it", "stat", self.kv, "--set", "peer_timeout_ms=50")
+            self.published()
+
+    def test_shared(self):
+        with self.in_use():
+            code, out, err = varve("stat", self.kv, "--json")
+            self.assertEqual(code, 0)
+            self.assertIn("the process that owns it", err)
+            stats = json.loads(out)
+            self.assertEqual(stats["owner"], 1)
+            self.assertGreaterEqual(stats["peers"], 1)
+            self.assertGreater(stats["put_calls"], 0)
+            self.bad(3, "owned by another process", "check", self.kv)
+            apart = ["unshare", "--pid", "--fork"]  # where process ids say nothing, as in containers
+            if subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                out = subprocess.run([*apart, VARVE, "stat", self.kv, "--json"], capture_output=True, check=True).stdout
+                self.assertEqual(json.loads(out)["owner"], 1)
+            self.bad(3, "owned by another process", "ls", self.kv)
+
+    def test_serve(self):
+        directory = self.path("served")
+        with subprocess.Popen([VARVE, "serve", directory, "--capacity", "64M"], stdout=subprocess.PIPE) as server:
+            self.assertEqual(server.stdout.readline().decode(), f"serving {directory}\n")
+            with subprocess.Popen([VARVE, "serve", directory], stdout=subprocess.PIPE) as second:
+                self.assertIn("waiting to take over", second.stdout.readline().decode())
+                server.send_signal(signal.SIGTERM)
+                self.assertEqual(server.wait(30), 0)
+                self.assertEqual(second.stdout.readline().decode(), f"serving {directory}\n")
+                second.send_signal(signal.SIGINT)
+                self.assertEqual(second.wait(30), 0)
+        self.good("check", directory, "--deep")
 
     def published(self):
         """What the owner of a locked store wrote beside it."""

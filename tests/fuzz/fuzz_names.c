@@ -50,7 +50,8 @@ check_file_name(const char *name)
 
     if (kind == FORMAT_FILE_FIXED)
         fuzz_require(strcmp(name, FORMAT_LOCK_NAME) == 0 || strncmp(name, FORMAT_CURRENT_NAME, 7) == 0 ||
-                         strncmp(name, FORMAT_HEAT_NAME, 4) == 0 || strncmp(name, FORMAT_CONTROL_NAME, 7) == 0,
+                         strncmp(name, FORMAT_HEAT_NAME, 4) == 0 || strncmp(name, FORMAT_CONTROL_NAME, 7) == 0 ||
+                         strcmp(name, FORMAT_SOCKET_NAME) == 0 || strcmp(name, FORMAT_WRITERS_NAME) == 0,
                      "not a file");
     if (kind == FORMAT_FILE_OTHER || kind == FORMAT_FILE_FIXED)
         return;

@@ -339,7 +339,7 @@ def test_chain_is_what_hashlib_says(page_tokens):
 def test_errors_carry_code_message_and_errno(tmp_path, open_store, store_path):
     open_store()
     with pytest.raises(varve.Error) as caught:
-        varve.Store(store_path)
+        varve.Store(store_path, share="off")
     assert caught.value.code == varve.E_LOCKED and str(caught.value) == caught.value.message != ""
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.code, copy.message, copy.os_errno) == (varve.E_LOCKED, caught.value.message, caught.value.os_errno)

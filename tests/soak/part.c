@@ -186,6 +186,7 @@ soak_open(const struct epoch *epoch, struct random *rng, bool background, varve_
     if (options == NULL)
         abort();
     set_option(options, "io_engine", epoch->engine);
+    set_option(options, "share", "off"); /* a second process is to be refused; share_soak is the one with several */
     set_number(options, "capacity", epoch->capacity);
     set_number(options, "segment_bytes", epoch->segment_bytes);
     set_option(options, "memtable_bytes", "256K");

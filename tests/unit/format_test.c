@@ -48,6 +48,8 @@ test_names(void **state)
         {"CURRENT.tmp", FORMAT_FILE_FIXED, 0},
         {"HEAT", FORMAT_FILE_FIXED, 0},
         {"HEAT.tmp", FORMAT_FILE_FIXED, 0},
+        {"SOCKET", FORMAT_FILE_FIXED, 0},
+        {"WRITERS", FORMAT_FILE_FIXED, 0},
         {"HEAT.bak", FORMAT_FILE_OTHER, 0},
         {"0000000000000007.seg", FORMAT_FILE_SEGMENT, 7},
         {"0123456789abcdef.run", FORMAT_FILE_RUN, UINT64_C(0x0123456789abcdef)},

@@ -31,7 +31,7 @@ class Spec(NamedTuple):
 class Handle:
     def __init__(self, config: Config, at: Coordinates) -> None:
         """Opens the store. Raises ConfigError or varve.Error."""
-        self._options: dict[str, Any] = dict(config.store)
+        self._options: dict[str, Any] = {"share": "off", **config.store}
         capacity = config.capacity_of_rank(at.ranks)
         if capacity:
             self._options["capacity"] = capacity

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "peer/peer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "format/format.h"
+
+#define SLOW_FACTOR 10
+
+int
+peer_create(varve_store *store, struct peer **out, varve_error *err)
+{
+    struct env *env = store->env;
+    struct peer *peer = env_zalloc(env, sizeof(*peer));
+    int rc = peer == NULL ? -ENOMEM : 0;
+
+    if (rc == 0)
+        rc = env->ops->open(env, FORMAT_WRITERS_NAME, 0, &peer->writers_file);
+    if (rc == -ENOENT) {
+        rc = env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_CREATE, &peer->writers_file);
+        if (rc == -EEXIST)
+            rc = env->ops->open(env, FORMAT_WRITERS_NAME, 0, &peer->writers_file);
+    }
+    if (rc < 0) {
+        env_free(env, peer);
+        return error_os(err, rc, "open the file WRITERS");
+    }
+    peer->store = store;
+    peer->env = env;
+    peer->timeout_ms = store->options.peer_timeout_ms;
+    descriptors_init(&peer->descriptors, env, (uint32_t)store->options.open_files);
+    mutex_init(&peer->lock);
+    cond_init(&peer->changed);
+    *out = peer;
+    return VARVE_OK;
+}
+
+static void
+link_destroy(struct peer *peer, struct peer_link *link)
+{
+    connection_deinit(&link->connection);
+    env_free(peer->env, link);
+}
+
+/* Close the connections that wait for a call. */
+static void
+close_idle(struct peer *peer)
+{
+    struct peer_link *idle;
+
+    mutex_lock(&peer->lock);
+    idle = peer->idle;
+    peer->idle = NULL;
+    mutex_unlock(&peer->lock);
+    for (struct peer_link *next; idle != NULL; idle = next) {
+        next = idle->next;
+        link_destroy(peer, idle);
+    }
+}
+
+void
+peer_destroy(struct peer *peer)
+{
+    if (peer == NULL)
+        return;
+    close_idle(peer);
+    descriptors_deinit(&peer->descriptors);
+    peer->env->ops->close(peer->writers_file);
+    cond_deinit(&peer->changed);
+    mutex_deinit(&peer->lock);
+    env_free(peer->env, peer);
+}
+
+/* The store takes what the owner says of it. A later owner must not want more of buffers than the first did. */
+static int
+take_hello(struct peer *peer, const struct message_hello *hello, bool first, varve_error *err)
+{
+    varve_store *store = peer->store;
+
+    if (hello->io_align < 512 || hello->io_align > IO_ALIGN_MAX || (hello->io_align & (hello->io_align - 1)) != 0)
+        return -EPROTO;
+    if (first) {
+        if (peer->env->io_align < hello->io_align)
+            peer->env->io_align = hello->io_align;
+        store->align_shift = (uint8_t)hello->align_shift;
+    } else if (hello->io_align > peer->env->io_align || hello->align_shift != store->align_shift) {
+        (void)error_set(err, VARVE_E_LOCKED,
+                        "the store's new owner has other direct I/O: use the same options for all");
+        return -EPROTONOSUPPORT;
+    }
+    atomic_store_explicit(&store->page_bytes_max, hello->page_bytes_max, memory_order_relaxed);
+    return 0;
+}
+
+static int
+greet(struct peer *peer, struct peer_link *link, bool first, varve_error *err)
+{
+    struct message_hello hello = {.format_version = FORMAT_VERSION,
+                                  .io_align = peer->env->io_align,
+                                  .align_shift = peer->store->align_shift,
+                                  .library_version = VARVE_VERSION_NUMBER};
+    struct message_header header = {.type = MESSAGE_HELLO};
+    uint8_t bytes[MESSAGE_HELLO_BYTES];
+    const struct iovec part = {bytes, sizeof(bytes)};
+    const uint8_t *body = bytes;
+    int rc;
+
+    message_hello_encode(&hello, bytes);
+    rc = connection_send(&link->connection, &header, &part, 1, NULL, peer->timeout_ms);
+    if (rc == 0)
+        rc = connection_receive(&link->connection, peer->timeout_ms, peer->timeout_ms, &header, &body, NULL);
+    if (rc == -EPROTONOSUPPORT || (rc == 0 && header.status == VARVE_E_VERSION)) {
+        (void)error_set(
+            err, VARVE_E_VERSION,
+            "the process that owns the store speaks another version (it says: %.*s): use one version of Varve "
+            "for all",
+            (int)strnlen((const char *)body, header.length < 120 ? header.length : 120), (const char *)body);
+        return -EPROTONOSUPPORT;
+    }
+    if (rc == 0 && (header.type != MESSAGE_HELLO || header.status != VARVE_OK ||
+                    !message_hello_decode(body, header.length, &hello)))
+        rc = -EPROTO;
+    return rc == 0 ? take_hello(peer, &hello, first, err) : rc == -EAGAIN ? -ETIMEDOUT : rc;
+}
+
+static int
+link_create(struct peer *peer, bool first, struct peer_link **out, varve_error *err)
+{
+    struct env *env = peer->env;
+    struct env_socket *socket;
+    struct peer_link *link;
+    int rc = env->share->connect(env, FORMAT_SOCKET_NAME, &socket);
+
+    if (rc < 0)
+        return rc;
+    link = env_zalloc(env, sizeof(*link));
+    rc = link == NULL ? -ENOMEM : connection_init(&link->connection, env, socket);
+    if (link == NULL)
+        env->share->close(socket);
+    else if (rc == 0)
+        rc = greet(peer, link, first, err);
+    if (rc == 0) {
+        *out = link;
+        return 0;
+    }
+    if (link != NULL)
+        link_destroy(peer, link);
+    return rc;
+}
+
+static void
+keep_idle(struct peer *peer, struct peer_link *link)
+{
+    mutex_lock(&peer->lock);
+    link->next = peer->idle;
+    peer->idle = link;
+    mutex_unlock(&peer->lock);
+}
+
+int
+peer_connect(struct peer *peer, bool first, varve_error *err)
+{
+    struct peer_link *link = NULL;
+    int rc = link_create(peer, first, &link, err);
+
+    if (rc < 0 || link == NULL)
+        return rc;
+    link->epoch = peer_epoch(peer);
+    keep_idle(peer, link);
+    return 0;
+}
+
+void
+peer_forget_owner(struct peer *peer)
+{
+    mutex_lock(&peer->lock);
+    peer->epoch++;
+    peer->silent_until_ns = 0;
+    mutex_unlock(&peer->lock);
+    close_idle(peer);
+    descriptors_clear(&peer->descriptors);
+}
+
+uint64_t
+peer_epoch(struct peer *peer)
+{
+    uint64_t epoch;
+
+    mutex_lock(&peer->lock);
+    epoch = peer->epoch;
+    mutex_unlock(&peer->lock);
+    return epoch;
+}
+
+int
+peer_note_silence(struct peer *peer)
+{
+    uint64_t now_ns = peer->env->ops->now_ns(peer->env);
+
+    COUNT(&peer->store->counters, peer_timeouts, 1);
+    mutex_lock(&peer->lock);
+    peer->silent_until_ns = now_ns + peer->timeout_ms * 1000000;
+    mutex_unlock(&peer->lock);
+    return VARVE_E_TIMEOUT;
+}
+
+int
+peer_link_acquire(struct peer *peer, struct peer_link **out)
+{
+    struct peer_link *link;
+    uint64_t now_ns = 0, epoch;
+    int rc = VARVE_OK;
+
+    mutex_lock(&peer->lock);
+    link = peer->idle;
+    epoch = peer->epoch;
+    if (peer->silent_until_ns != 0) {
+        now_ns = peer->env->ops->now_ns(peer->env);
+        if (now_ns < peer->silent_until_ns)
+            rc = VARVE_E_TIMEOUT;
+    }
+    if (rc == VARVE_OK && link != NULL)
+        peer->idle = link->next;
+    mutex_unlock(&peer->lock);
+    if (rc != VARVE_OK)
+        return rc;
+    if (link == NULL) {
+        rc = link_create(peer, false, &link, NULL);
+        if (rc == -ETIMEDOUT)
+            return peer_note_silence(peer);
+        if (rc < 0 || link == NULL)
+            return PEER_AGAIN;
+        link->epoch = epoch;
+    }
+    *out = link;
+    return VARVE_OK;
+}
+
+void
+peer_link_release(struct peer *peer, struct peer_link *link, int rc)
+{
+    bool current;
+
+    mutex_lock(&peer->lock);
+    current = link->epoch == peer->epoch;
+    mutex_unlock(&peer->lock);
+    if (rc == PEER_AGAIN || rc == VARVE_E_TIMEOUT || !current)
+        link_destroy(peer, link); /* it is out of step, or nobody is there */
+    else
+        keep_idle(peer, link);
+}
+
+int
+peer_ask(struct peer *peer, struct peer_link *link, const struct peer_question *question, struct peer_answer *answer)
+{
+    uint64_t timeout_ms = peer->timeout_ms * (question->slow ? SLOW_FACTOR : 1);
+    struct message_header header = {.type = (uint16_t)question->type, .call = ++link->calls};
+    int rc = connection_send(&link->connection, &header, question->parts, question->part_count, NULL, timeout_ms);
+
+    answer->file = NULL;
+    if (rc == 0)
+        rc = connection_receive(&link->connection, timeout_ms, timeout_ms, &header, &answer->body,
+                                question->wants_file ? &answer->file : NULL);
+    if (rc == 0 && (header.type != question->type || header.call != link->calls))
+        rc = -EPROTO;
+    if (rc < 0) {
+        if (answer->file != NULL)
+            peer->env->ops->close(answer->file);
+        return rc == -EAGAIN || rc == -ETIMEDOUT ? peer_note_silence(peer) : PEER_AGAIN;
+    }
+    answer->status = header.status;
+    answer->size = header.length;
+    return VARVE_OK;
+}
+
+int
+peer_write_begin(struct peer *peer)
+{
+    int rc = 0;
+
+    mutex_lock(&peer->lock);
+    if (peer->writers == 0)
+        rc = peer->env->share->lock_shared(peer->writers_file);
+    if (rc == 0)
+        peer->writers++;
+    mutex_unlock(&peer->lock);
+    return rc == 0 ? VARVE_OK : PEER_AGAIN;
+}
+
+void
+peer_write_end(struct peer *peer)
+{
+    mutex_lock(&peer->lock);
+    if (--peer->writers == 0) {
+        peer->env->share->unlock(peer->writers_file);
+        cond_broadcast(&peer->changed);
+    }
+    mutex_unlock(&peer->lock);
+}

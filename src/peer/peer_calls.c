@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of a peer that move no pages. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/wire.h"
+#include "peer/peer.h"
+
+/* One question on a connection of its own: the answer's bytes are valid until call_end(). */
+struct call {
+    struct peer *peer;
+    struct peer_link *link;
+    struct peer_question question;
+    struct peer_answer answer;
+};
+
+static int
+call_begin(struct call *call, varve_store *store, enum message_type type, bool slow)
+{
+    *call = (struct call){.peer = store->peer, .question = {.type = type, .slow = slow}};
+    return peer_link_acquire(call->peer, &call->link);
+}
+
+static void
+call_part(struct call *call, const void *bytes, size_t size)
+{
+    call->question.parts[call->question.part_count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
+}
+
+/* Ask. What the owner says is wrong goes to *err. */
+static int
+call_ask(struct call *call, varve_error *err)
+{
+    int rc = peer_ask(call->peer, call->link, &call->question, &call->answer);
+    const struct peer_answer *answer = &call->answer;
+
+    if (rc != VARVE_OK)
+        return rc;
+    if (answer->status < 0 && answer->status != MESSAGE_STALE_NAMESPACE)
+        (void)error_set(err, answer->status, "%.*s", (int)strnlen((const char *)answer->body, answer->size),
+                        (const char *)answer->body);
+    return answer->status;
+}
+
+static void
+call_end(struct call *call, int rc)
+{
+    peer_link_release(call->peer, call->link, rc);
+}
+
+/* The answer makes no sense: whoever gave it is as good as gone. */
+static int
+check_answer(bool good)
+{
+    return good ? VARVE_OK : PEER_AGAIN;
+}
+
+/* A call without bytes in its answer. */
+static int
+ask_plain(varve_store *store, enum message_type type, const void *bytes, size_t size, varve_error *err)
+{
+    struct call call;
+    int rc = call_begin(&call, store, type, true);
+
+    if (rc != VARVE_OK)
+        return rc;
+    call_part(&call, bytes, size);
+    rc = call_ask(&call, err);
+    call_end(&call, rc);
+    return rc;
+}
+
+/* Send ids, and have the answer in *call, which is to be ended when VARVE_OK is returned. */
+static int
+ask_ids(struct call *call, varve_store *store, enum message_type type, struct message_ids *asked, varve_error *err)
+{
+    bool slow = type == MESSAGE_REMOVE || type == MESSAGE_PIN || type == MESSAGE_UNPIN;
+    uint8_t head[MESSAGE_IDS_BYTES];
+    int rc = call_begin(call, store, type, slow);
+
+    if (rc != VARVE_OK)
+        return rc;
+    message_ids_encode(asked, head);
+    call_part(call, head, sizeof(head));
+    call_part(call, asked->ids, (size_t)asked->count * VARVE_ID_BYTES);
+    rc = call_ask(call, err);
+    if (rc != VARVE_OK)
+        call_end(call, rc);
+    return rc;
+}
+
+static struct message_ids
+make_ids(const varve_namespace *ns, const varve_id *ids, size_t count)
+{
+    return (struct message_ids){
+        .ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire), .count = (uint32_t)count, .ids = ids->bytes};
+}
+
+static void
+from_wire(const uint8_t *values, uint64_t count, uint64_t *out)
+{
+    for (uint64_t i = 0; out != NULL && i < count; i++)
+        out[i] = wire_get64(values + i * 8);
+}
+
+int64_t
+peer_probe(varve_store *store, const varve_namespace *ns, const varve_id *ids, size_t count, varve_estimate *estimate)
+{
+    struct read_speed speed = store_read_speed(store);
+    struct message_ids asked = make_ids(ns, ids, count);
+    struct message_found found;
+    struct call call;
+    int rc;
+
+    if (estimate != NULL) {
+        asked.bandwidth = speed.bandwidth;
+        asked.decode_bandwidth = speed.decode_bandwidth;
+        asked.latency_us = speed.latency_us < UINT32_MAX ? speed.latency_us : UINT32_MAX;
+    }
+    rc = ask_ids(&call, store, MESSAGE_PROBE, &asked, NULL);
+    if (rc != VARVE_OK)
+        return rc;
+    rc = check_answer(message_found_decode(call.answer.body, call.answer.size, count, &found) &&
+                      found.estimated == (estimate != NULL));
+    if (rc == VARVE_OK && estimate != NULL) {
+        estimate->extents = found.extents;
+        from_wire(found.prefix_bytes, found.found, estimate->prefix_bytes);
+        from_wire(found.prefix_time_us, found.found, estimate->prefix_time_us);
+    }
+    call_end(&call, rc);
+    if (rc != VARVE_OK)
+        return rc;
+    COUNT(&store->counters, probe_calls, 1);
+    COUNT(&store->counters, probe_pages, count);
+    COUNT(&store->counters, probe_hits, found.found);
+    return (int64_t)found.found;
+}
+
+int
+peer_exists_batch(varve_store *store, const varve_namespace *ns, const varve_id *ids, size_t count, uint8_t *exists)
+{
+    struct message_ids asked = make_ids(ns, ids, count);
+    struct call call;
+    int rc = ask_ids(&call, store, MESSAGE_EXISTS, &asked, NULL);
+
+    if (rc != VARVE_OK)
+        return rc;
+    rc = check_answer(call.answer.size == count);
+    for (size_t i = 0; rc == VARVE_OK && i < count; i++)
+        exists[i] = call.answer.body[i] != 0;
+    call_end(&call, rc);
+    COUNT(&store->counters, exists_pages, rc == VARVE_OK ? count : 0);
+    return rc;
+}
+
+int64_t
+peer_count_ids(varve_store *store, enum message_type type, const varve_namespace *ns, const varve_id *ids, size_t count,
+               varve_error *err)
+{
+    struct message_ids asked = make_ids(ns, ids, count);
+    struct message_found found;
+    struct call call;
+    int rc = ask_ids(&call, store, type, &asked, err);
+
+    if (rc != VARVE_OK)
+        return rc;
+    rc = check_answer(message_found_decode(call.answer.body, call.answer.size, count, &found));
+    call_end(&call, rc);
+    if (rc != VARVE_OK)
+        return rc;
+    COUNT(&store->counters, touch_pages, type == MESSAGE_TOUCH ? found.found : 0);
+    COUNT(&store->counters, remove_pages, type == MESSAGE_REMOVE ? found.found : 0);
+    return (int64_t)found.found;
+}
+
+/* Ask for the namespace of a name. */
+static int
+ask_namespace(varve_store *store, struct message_namespace *asked, varve_error *err)
+{
+    uint8_t bytes[MESSAGE_NAMESPACE_BYTES + VARVE_NAMESPACE_NAME_MAX];
+    struct call call;
+    int rc = call_begin(&call, store, MESSAGE_NAMESPACE_OPEN, true);
+
+    if (rc != VARVE_OK)
+        return rc;
+    call_part(&call, bytes, message_namespace_encode(asked, bytes));
+    rc = call_ask(&call, err);
+    if (rc == VARVE_OK)
+        rc = check_answer(message_namespace_decode(call.answer.body, call.answer.size, asked));
+    call_end(&call, rc);
+    return rc;
+}
+
+static void
+name_namespace(struct message_namespace *asked, const char *name)
+{
+    asked->name_size = strlen(name);
+    memcpy(asked->name, name, asked->name_size + 1);
+}
+
+int
+peer_namespace_open(varve_store *store, const char *name, const varve_namespace_attributes *attributes,
+                    varve_namespace **out, varve_error *err)
+{
+    varve_namespace_attributes given = VARVE_NAMESPACE_ATTRIBUTES_INIT;
+    struct message_namespace asked = {0};
+    int rc;
+
+    *out = namespace_by_name(store, name);
+    if (*out != NULL)
+        return VARVE_OK;
+    if (attributes != NULL)
+        memcpy(&given, attributes, attributes->struct_size < sizeof(given) ? attributes->struct_size : sizeof(given));
+    asked.element_type = given.element_type;
+    asked.page_bytes_hint = given.page_bytes_hint;
+    name_namespace(&asked, name);
+    mutex_lock(&store->namespace_change); /* one of its name */
+    rc = ask_namespace(store, &asked, err);
+    if (rc == VARVE_OK) {
+        rc = namespace_adopt(store, name, asked.ns_id, (enum varve_element)asked.element_type, asked.page_bytes_hint,
+                             out);
+        if (rc != VARVE_OK)
+            (void)error_set(err, rc, "out of memory");
+    }
+    mutex_unlock(&store->namespace_change);
+    return rc;
+}
+
+int
+peer_namespace_refresh(varve_store *store, varve_namespace *ns, varve_error *err)
+{
+    struct message_namespace asked = {.element_type = ns->element_type, .page_bytes_hint = ns->page_bytes_hint};
+    int rc;
+
+    name_namespace(&asked, ns->name);
+    rc = ask_namespace(store, &asked, err);
+    if (rc == VARVE_OK)
+        atomic_store_explicit(&ns->ns_id, asked.ns_id, memory_order_release);
+    return rc;
+}
+
+static int
+ask_limits(varve_store *store, enum message_type type, const struct message_limits *asked, varve_error *err)
+{
+    uint8_t bytes[MESSAGE_LIMITS_BYTES];
+
+    message_limits_encode(asked, bytes);
+    return ask_plain(store, type, bytes, sizeof(bytes), err);
+}
+
+int
+peer_namespace_clear(varve_store *store, const varve_namespace *ns, varve_error *err)
+{
+    struct message_limits asked = {.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire)};
+    int rc = ask_limits(store, MESSAGE_NAMESPACE_CLEAR, &asked, err);
+
+    COUNT(&store->counters, namespace_clears, rc == VARVE_OK);
+    return rc;
+}
+
+int
+peer_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits, varve_error *err)
+{
+    struct message_limits asked = {.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire),
+                                   .quota_bytes = limits->quota_bytes,
+                                   .ttl_s = limits->ttl_s};
+    int rc = ask_limits(store, MESSAGE_LIMITS, &asked, err);
+
+    if (rc == VARVE_OK) {
+        mutex_lock(&store->namespace_change);
+        ns->wanted = (varve_namespace_limits){
+            .struct_size = (uint32_t)sizeof(*limits), .quota_bytes = limits->quota_bytes, .ttl_s = limits->ttl_s};
+        mutex_unlock(&store->namespace_change);
+    }
+    return rc;
+}
+
+int
+peer_limits_repeat(varve_store *store)
+{
+    int rc = VARVE_OK;
+
+    for (size_t i = 0; rc == VARVE_OK; i++) {
+        varve_namespace_limits wanted = {0};
+        varve_namespace *ns;
+
+        mutex_lock(&store->namespace_lock);
+        ns = i < store->namespace_count ? store->namespaces[i] : NULL;
+        mutex_unlock(&store->namespace_lock);
+        if (ns == NULL)
+            break;
+        mutex_lock(&store->namespace_change);
+        wanted = ns->wanted;
+        mutex_unlock(&store->namespace_change);
+        if (wanted.struct_size == 0)
+            continue;
+        rc = peer_namespace_refresh(store, ns, NULL);
+        if (rc == VARVE_OK)
+            rc = peer_limits_set(store, ns, &wanted, NULL);
+    }
+    return rc;
+}
+
+int
+peer_option_set(varve_store *store, const char *name, const char *value, varve_error *err)
+{
+    uint8_t bytes[MESSAGE_TEXT_MAX];
+    size_t name_size = strlen(name) + 1, value_size = strlen(value) + 1;
+
+    if (name_size + value_size > sizeof(bytes))
+        return error_set(err, VARVE_E_ARG, "no option takes so long a value");
+    memcpy(bytes, name, name_size);
+    memcpy(bytes + name_size, value, value_size);
+    return ask_plain(store, MESSAGE_OPTION, bytes, name_size + value_size, err);
+}
+
+int
+peer_sync(varve_store *store, varve_error *err)
+{
+    return ask_plain(store, MESSAGE_SYNC, NULL, 0, err);
+}
+
+int64_t
+peer_owner_stats(varve_store *store, uint64_t *values, size_t count)
+{
+    struct call call;
+    size_t known;
+    int rc = call_begin(&call, store, MESSAGE_STATS, false);
+
+    if (rc != VARVE_OK)
+        return rc;
+    rc = call_ask(&call, NULL);
+    if (rc == VARVE_OK)
+        rc = check_answer(call.answer.size % 8 == 0);
+    known = rc == VARVE_OK ? call.answer.size / 8 : 0;
+    from_wire(call.answer.body, known < count ? known : count, values);
+    call_end(&call, rc);
+    return rc == VARVE_OK ? (int64_t)known : rc;
+}
+
+/* The value at *index, where there is room for it; and one on. */
+static void
+give(uint64_t *values, size_t count, size_t *index, uint64_t value)
+{
+    if (*index < count)
+        values[*index] = value;
+    (*index)++;
+}
+
+void
+peer_own_counters(varve_store *store, uint64_t *values, size_t count)
+{
+    struct counters *counters = &store->counters;
+    size_t i = 0;
+
+#define COUNTER(name, help) give(values, count, &i, atomic_load_explicit(&counters->name, memory_order_relaxed));
+#define GAUGE(name, help)                                                                                              \
+    if (strcmp(#name, "owner") == 0)                                                                                   \
+        give(values, count, &i, 0);                                                                                    \
+    else                                                                                                               \
+        i++;
+#include "api/stats.def"
+#undef COUNTER
+#undef GAUGE
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A peer whose connections fail: bytes come one by one, late, or not at all, and sockets break in the middle of a message, at either end. Whatever happens, calls end,
+ * a page that was acknowledged is found once the faults are over, and no byte is wrong. Owner and peer are in one process, each with an env whose share operations are drawn
+ * from a seed.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "api/options.h"
+#include "directory.h"
+#include "peer/role.h"
+#include "varve.h"
+
+#define TIMEOUT_MS 50
+#define ROUNDS     6
+#define CALLS      150
+#define CHAINS     24
+#define PAGES      6
+#define PAGE_SIZE  4096
+
+static const struct env_share_ops *real;
+static _Atomic uint64_t rng_state;
+static _Atomic unsigned fault_per_mille; /* 0: none */
+
+static uint64_t
+draw(uint64_t limit)
+{
+    uint64_t v = atomic_fetch_add(&rng_state, 0x9e3779b97f4a7c15u) + 0x9e3779b97f4a7c15u;
+
+    v = (v ^ (v >> 30)) * 0xbf58476d1ce4e5b9u;
+    v = (v ^ (v >> 27)) * 0x94d049bb133111ebu;
+    return (v ^ (v >> 31)) % limit;
+}
+
+static bool
+faulty(void)
+{
+    return draw(1000) < atomic_load(&fault_per_mille);
+}
+
+static int64_t
+faulty_send(struct env_socket *socket, const struct iovec *iov, uint32_t iov_count, const struct env_file *file,
+            uint64_t timeout_ms)
+{
+    struct iovec part = iov[0];
+
+    if (!faulty())
+        return real->send(socket, iov, iov_count, file, timeout_ms);
+    switch (draw(4)) {
+    case 0: /* it breaks */
+        real->shutdown(socket);
+        return -EPIPE;
+    case 1: /* lost: the other end waits for it */
+        return -EAGAIN;
+    case 2:
+        real->sleep_ms(socket->env, draw(20));
+        return real->send(socket, iov, iov_count, file, timeout_ms);
+    default: /* a part */
+        part.iov_len = 1 + (size_t)draw(part.iov_len);
+        return real->send(socket, &part, 1, file, timeout_ms);
+    }
+}
+
+static int64_t
+faulty_receive(struct env_socket *socket, void *buf, size_t size, uint64_t timeout_ms, struct env_file **file)
+{
+    if (!faulty())
+        return real->receive(socket, buf, size, timeout_ms, file);
+    switch (draw(4)) {
+    case 0:
+        real->shutdown(socket);
+        return -ECONNRESET;
+    case 1:
+        return -EAGAIN;
+    case 2:
+        real->sleep_ms(socket->env, draw(20));
+        return real->receive(socket, buf, size, timeout_ms, file);
+    default:
+        return real->receive(socket, buf, 1 + (size_t)draw(size), timeout_ms, file);
+    }
+}
+
+static int
+faulty_connect(struct env *env, const char *name, struct env_socket **out)
+{
+    return faulty() ? -ECONNREFUSED : real->connect(env, name, out);
+}
+
+static varve_store *
+open_faulty(const char *path)
+{
+    static struct env_share_ops ops;
+    static const struct env_settings settings = {
+        .io_engine = "auto", .direct_io = "auto", .queue_depth = 32, .io_threads = 4, .create_dir = true};
+    varve_options options;
+    varve_store *store = NULL;
+    varve_error err = {0};
+    struct env *env;
+
+    options_init(&options);
+    options.capacity = UINT64_C(128) << 20;
+    options.segment_bytes = UINT64_C(1) << 20;
+    options.peer_timeout_ms = TIMEOUT_MS;
+    assert_int_equal(env_open_posix(path, &settings, &env, &err), VARVE_OK);
+    real = env->share;
+    ops = *real;
+    ops.send = faulty_send;
+    ops.receive = faulty_receive;
+    ops.connect = faulty_connect;
+    env->share = &ops;
+    if (role_open(env, &options, &store, &err) != VARVE_OK)
+        fail_msg("%s", err.message);
+    return store;
+}
+
+struct pages {
+    uint8_t memory[PAGES * PAGE_SIZE];
+    struct iovec iov[PAGES];
+    varve_page pages[PAGES];
+    varve_id ids[PAGES];
+};
+
+static void
+prepare(struct pages *batch, uint8_t chain, bool put)
+{
+    for (size_t i = 0; i < PAGES; i++) {
+        uint8_t *bytes = batch->memory + i * PAGE_SIZE;
+
+        memset(bytes, put ? (int)(chain * 7 + i + 1) : 0, PAGE_SIZE);
+        batch->ids[i] = (varve_id){{chain, (uint8_t)i, 9}};
+        batch->iov[i] = (struct iovec){bytes, PAGE_SIZE - i}; /* one is a whole block */
+        batch->pages[i] = (varve_page){.id = batch->ids[i], .iov = &batch->iov[i], .iov_count = 1};
+    }
+}
+
+/* Pages that came, all of them right. */
+static size_t
+get(varve_store *store, varve_namespace *ns, struct pages *batch, uint8_t chain)
+{
+    size_t found = 0;
+
+    prepare(batch, chain, false);
+    assert_int_equal(varve_get_batch(store, ns, batch->pages, PAGES, NULL), VARVE_OK);
+    for (size_t i = 0; i < PAGES; i++) {
+        if (batch->pages[i].status != VARVE_OK)
+            continue;
+        for (size_t at = 0; at < PAGE_SIZE - i; at++)
+            assert_int_equal(batch->memory[i * PAGE_SIZE + at], (uint8_t)(chain * 7 + i + 1));
+        found++;
+    }
+    return found;
+}
+
+static bool
+put(varve_store *store, varve_namespace *ns, struct pages *batch, uint8_t chain)
+{
+    bool stored = true;
+
+    prepare(batch, chain, true);
+    assert_int_equal(varve_put_batch(store, ns, NULL, batch->pages, PAGES, 0, NULL), VARVE_OK);
+    for (size_t i = 0; i < PAGES; i++)
+        stored = stored && batch->pages[i].status == VARVE_OK;
+    return stored;
+}
+
+/* Some calls of the peer; stored[chain] is what is certain. */
+static void
+run_calls(varve_store *peer, varve_namespace *ns, bool *stored)
+{
+    static struct pages batch __attribute__((aligned(4096)));
+
+    for (int call = 0; call < CALLS; call++) {
+        uint8_t chain = (uint8_t)draw(CHAINS);
+        bool answered = true;
+
+        switch (draw(5)) {
+        case 0:
+            answered = put(peer, ns, &batch, chain);
+            stored[chain] = stored[chain] || answered;
+            break;
+        case 1:
+            prepare(&batch, chain, false);
+            (void)varve_probe(peer, ns, batch.ids, PAGES, NULL, NULL);
+            break;
+        case 2:
+            (void)varve_touch(peer, ns, batch.ids, PAGES, NULL);
+            (void)varve_sync(peer, NULL);
+            break;
+        default:
+            answered = get(peer, ns, &batch, chain) == PAGES || !stored[chain];
+        }
+        if (!answered) /* the owner is taken for silent: it is asked again after as long */
+            (void)usleep((TIMEOUT_MS + 5) * 1000);
+    }
+}
+
+static uint64_t
+stat_of(varve_store *store, const char *name)
+{
+    uint64_t values[256] = {0};
+    size_t count = varve_stats_get(store, values, 256);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(varve_stat_describe(i)->name, name) == 0)
+            return values[i];
+    }
+    fail_msg("no statistic %s", name);
+    return 0;
+}
+
+static void
+test_faults(void **state)
+{
+    const char *base = getenv("VARVE_TEST_DIR"), *seed = getenv("VARVE_TEST_SEED");
+    static struct pages batch __attribute__((aligned(4096)));
+    varve_check_report report = VARVE_CHECK_REPORT_INIT;
+    varve_store *owner, *peer;
+    varve_namespace *ns;
+    bool stored[CHAINS] = {false};
+    char path[256];
+
+    (void)state;
+    atomic_store(&rng_state, seed == NULL ? 1 : strtoull(seed, NULL, 10));
+    print_message("seed %s (VARVE_TEST_SEED sets it)\n", seed == NULL ? "1" : seed);
+    (void)snprintf(path, sizeof(path), "%s/peer_faults.XXXXXX", base == NULL ? "/tmp" : base);
+    assert_non_null(mkdtemp(path));
+    owner = open_faulty(path);
+    peer = open_faulty(path);
+    assert_int_equal(varve_namespace_open(peer, "test", NULL, &ns, NULL), VARVE_OK);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        atomic_store(&fault_per_mille, 5u << round);
+        run_calls(peer, ns, stored);
+        atomic_store(&fault_per_mille, 0);
+        (void)usleep(2 * TIMEOUT_MS * 1000);
+        for (uint8_t chain = 0; chain < CHAINS; chain++) {
+            if (stored[chain])
+                assert_int_equal(get(peer, ns, &batch, chain), PAGES);
+        }
+    }
+    print_message("%d timeouts, %d reconnects, %d puts abandoned\n", (int)stat_of(peer, "peer_timeouts"),
+                  (int)stat_of(peer, "peer_reconnects"), (int)stat_of(owner, "peer_abandoned"));
+    assert_true(stat_of(peer, "peer_timeouts") > 0 && stat_of(peer, "peer_reconnects") > 0);
+    assert_int_equal(varve_check(owner, VARVE_CHECK_DEEP, NULL, NULL, NULL, &report, NULL), VARVE_OK);
+    assert_int_equal(report.problems, 0);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(owner, NULL), VARVE_OK);
+    assert_int_equal(directory_delete(path), 0);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_faults)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
