@@ -47,6 +47,7 @@ struct command {
     struct shift_stage stages[STAGES_MAX];
     size_t stage_count;
     bool prepare, json, log;
+    uint64_t opened_ns;
     varve_options *options;
     varve_store *store;
 };
@@ -98,10 +99,11 @@ stat_of(const struct store_stats *stats, const char *name)
 }
 
 static void
-print_stage(const struct command *command, size_t index, double seconds, const struct store_stats *before,
+print_stage(const struct command *command, size_t index, double begin_s, const struct store_stats *before,
             const struct store_stats *after)
 {
     const struct shift_stage *stage = &command->stages[index];
+    double seconds = (double)(cli_now_ns() - command->opened_ns) / 1e9 - begin_s;
     double rate = (double)stage->operations / seconds;
 
     if (command->json) {
@@ -111,6 +113,7 @@ print_stage(const struct command *command, size_t index, double seconds, const s
         json_put_u64(&writer, "begin_percent", stage->begin_percent);
         json_put_u64(&writer, "grow_percent", stage->grow_percent);
         json_put_u64(&writer, "operations", stage->operations);
+        json_put_double(&writer, "begin_s", begin_s);
         json_put_double(&writer, "seconds", seconds);
         json_put_double(&writer, "operations_s", rate);
         for (size_t i = 0; i < COUNTED; i++)
@@ -144,15 +147,24 @@ run_stages(struct command *command, struct shift_load *load)
         begin_ns = cli_now_ns();
         must(shift_load_run(load, &command->stages[i]), "a call failed, or a page that was put is not there");
         store_stats_read(command->store, &after);
-        print_stage(command, i, (double)(cli_now_ns() - begin_ns) / 1e9, &before, &after);
+        print_stage(command, i, (double)(begin_ns - command->opened_ns) / 1e9, &before, &after);
     }
 }
 
 static void
 print_line(void *arg, const char *text)
 {
-    (void)arg;
-    (void)fprintf(stderr, "%s\n", text);
+    const struct command *command = arg;
+    struct json_writer writer;
+
+    if (!command->json) {
+        (void)fprintf(stderr, "%s\n", text);
+        return;
+    }
+    writer = json_begin(stdout);
+    json_put_text(&writer, "decision", text);
+    json_put_double(&writer, "at_s", strtod(text, NULL));
+    json_end(&writer);
 }
 
 static void
@@ -165,13 +177,14 @@ run(struct command *command)
     must(load != NULL, "out of memory");
     if (varve_open(command->path, command->options, &command->store, &err) != VARVE_OK)
         must(false, err.message);
+    command->opened_ns = cli_now_ns();
     must(varve_namespace_open(command->store, "shift", NULL, &ns, NULL) == VARVE_OK, "no namespace");
     shift_load_use(load, command->store, ns);
     must(shift_load_prepare(load, !command->prepare), "a put failed");
     if (!command->prepare)
         run_stages(command, load);
-    if (command->log)
-        (void)varve_control_log(command->store, print_line, NULL);
+    if (command->log || command->json)
+        (void)varve_control_log(command->store, print_line, command);
     must(varve_close(command->store, NULL) == VARVE_OK, "the store could not be closed");
     shift_load_destroy(load);
     varve_options_destroy(command->options);
@@ -207,7 +220,8 @@ main(int argc, char **argv)
          100, 0},
         {"seed", CLI_U64, &settings->seed, "N", "of ids and order (1)", 0, 0, 0},
         {"json", CLI_FLAG, &command.json, NULL, "one JSON object a stage", 0, 0, 'j'},
-        {"log", CLI_FLAG, &command.log, NULL, "the controller's decisions, on standard error", 0, 0, 0},
+        {"log", CLI_FLAG, &command.log, NULL,
+         "the controller's decisions, on standard error (always there with --json)", 0, 0, 0},
         {"set", CLI_STORE_SET, &command.options, "NAME=VALUE", "set a store option", 0, 0, 0},
     };
     const struct cli_spec spec = {

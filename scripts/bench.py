@@ -90,6 +90,8 @@ def ablation_entries(args):
     for name, (sizes, needs) in ABLATIONS[args.suite].items():
         yield {"section": "ablations", "label": f"ablation: {name}", "kind": "ablation", "needs": needs,
                "directory": f"ablation-{name}", "arguments": ["--only", name, *sizes]}
+    yield {"section": "ablations", "label": "ablation: controller", "kind": "shift", "needs": 30 * GIB if args.suite == "full" else GIB,
+           "directory": "shift", "arguments": [] if args.suite == "full" else ["--quick"]}
 
 
 SECTIONS = {"throughput": throughput_entries, "size": size_entries, "ablations": ablation_entries, "serving": serving_entries}
@@ -101,6 +103,9 @@ def command_of(varve, entry, engines, data):
     if entry["kind"] == "trace":
         return [varve, "trace", *words], None
     directory = os.path.join(data, entry["directory"])
+    if entry["kind"] == "shift":
+        return [sys.executable, os.path.join(ROOT, "scripts", "bench_shift.py"),
+                os.path.join(os.path.dirname(varve), "bench", "shift_bench"), directory, *words], directory
     if entry["kind"] == "ablation":
         return [os.path.join(os.path.dirname(varve), "bench", "ablation_bench"), directory, *words, "--json"], directory
     if entry["kind"] == "serve":
@@ -265,14 +270,14 @@ def parse_arguments():
     parser.add_argument("--bytes", type=int, help="of a store, for throughput (1 GiB; quick: 256 MiB)")
     parser.add_argument("--large-gb", type=int, help="the large one of the two sizes of store (12; quick: 2)")
     parser.add_argument("--rounds", type=int, help="of throughput (3; quick: 1)")
-    parser.add_argument("--minutes", type=float, help="after which nothing more is begun (17; quick: 4)")
+    parser.add_argument("--minutes", type=float, help="after which nothing more is begun (19; quick: 5)")
     parser.add_argument("--report", action="store_true", help="write the page again")
     parser.add_argument("--readme", action="store_true", help="write the table of README.md")
     args = parser.parse_args()
     if not args.report and not args.readme and (args.varve is None or args.dir is None):
         parser.error("VARVE and --dir are needed")
     args.engines = [name for name in args.engines.split(",") if name]
-    for name, full, quick in (("bytes", GIB, 256 * MIB), ("large_gb", 12, 2), ("rounds", 3, 1), ("minutes", 17, 4)):
+    for name, full, quick in (("bytes", GIB, 256 * MIB), ("large_gb", 12, 2), ("rounds", 3, 1), ("minutes", 19, 5)):
         if getattr(args, name) is None:
             setattr(args, name, full if args.suite == "full" else quick)
     return args

@@ -27,6 +27,12 @@ TABLES = (
       ("put_us_per_page", "put,<br>us a page"), ("sync_ms", "sync, ms"), ("sync_mb", "sync, MB"), ("lookup_ns", "lookup, ns"),
       ("miss_ns", "miss, ns"), ("cold_lookup_us", "cold lookup, us"), ("chain_us", "chain, us"), ("cold_chain_us", "cold chain, us"))),
     ("hashlog", "The same with payload", (("put_gb_per_s", "put, GB/s"), ("get_gb_per_s", "cold get, GB/s"))),
+    ("controller", "The controller, a workload that shifts between writing and reading",
+     (("operations_s", "operations<br>a second"), ("seconds", "seconds"), ("switches", "switches"), ("reverts", "taken back"),
+      ("controller_core_percent", "the controller's<br>own, % of a core"))),
+    ("stages", "The same, stage by stage",
+     (("stage_operations_s", "operations<br>a second"), ("stage_seconds", "seconds"), ("memtable_mb", "memtable, MB"),
+      ("cache_mb", "block cache, MB"), ("stage_runs", "runs"))),
 )
 
 STATES = ("cold, unmerged", "cold", "small cache", "warm")  # of an index: as many as there is room for beside each other
@@ -42,6 +48,7 @@ PLOTS = (
     ("hashlog", "Open", "open_ms", "ms", True, None),
     ("hashlog", "Probe of a chain, warm", "chain_us", "us", False, None),
     ("hashlog", "Lookup of a single page, warm", "lookup_ns", "ns", True, None),
+    ("stages", "Shifting workload, stage by stage", "stage_operations_s", "operations/s", True, None),
 )
 
 

@@ -33,6 +33,9 @@ STYLES = {  # color, width, dashes
     "locator": ("#1257b8", 1.6, "2 3"),
     "locator, extents": ("#1257b8", 2.6, ""),
     "bloom": ("#c0392b", 1.8, ""),
+    "controller": ("#1257b8", 2.6, ""),
+    "nominal": ("#58a0ea", 1.8, ""),
+    "off": ("#444444", 1.6, "5 4"),
     "bloom, one line": ("#d98218", 1.8, ""),
 }
 OTHER_STYLE = ("#777777", 1.8, "")

@@ -226,13 +226,31 @@ class ReportTest(unittest.TestCase):
         with open(program, "w", encoding="utf-8") as file:
             file.write("#!/bin/sh\n" + "echo '{\"ablation\": \"'$3'\", \"variant\": \"a\", \"scene\": \"b\"}'; [ $3 != order ] || exit 3\n")
         os.chmod(program, 0o755)
+        self.fake_shift_bench()
         out = os.path.join(self.dir, "out")
-        code = run_bench([os.path.join(self.dir, "varve"), "--dir", os.path.join(self.dir, "data"), "--output", out, "--only", "ablations"],
-                         {})
+        code = run_bench([os.path.join(self.dir, "varve"), "--dir", os.path.join(self.dir, "data"), "--output", out, "--only", "ablations",
+                          "--quick"], {})
         self.assertEqual(code, 1)  # one of them failed, and the others were run
-        self.assertEqual([row["ablation"] for row in bench_report.read_lines(out, "ablations")],
-                         ["order", "locator", "values", "hashlog"])
-        self.assertEqual([run["code"] for run in bench_report.read_lines(out, "runs")], [3, 0, 0, 0])
+        rows = bench_report.read_lines(out, "ablations")
+        self.assertEqual([row["ablation"] for row in rows[:4]], ["order", "locator", "values", "hashlog"])
+        self.assertEqual([run["code"] for run in bench_report.read_lines(out, "runs")], [3, 0, 0, 0, 0])
+        seconds = {(row["scene"], row["variant"]): row["seconds"] for row in rows if row["ablation"] == "controller"}
+        self.assertEqual(seconds["index-bound", "controller"], 3.0)
+        self.assertEqual(seconds["index-bound", "best fixed"], 5.0)  # 4 + 1, and 2 + 4
+        self.assertEqual(seconds["index-bound", "oracle"], 3.0)
+        self.assertIn(("payload-bound", "off"), seconds)
+
+    def fake_shift_bench(self):
+        """A stage each of writing and reading: a fixed one with much cache takes 4 and 1 seconds, others 2 and 4, the controller 2 and 1."""
+        program = os.path.join(self.dir, "bench", "shift_bench")
+        keys = ("control_time_us", "control_switches", "control_reverts", "control_memtable_bytes", "control_cache_bytes", "runs",
+                "operations", "operations_s", "begin_percent", "begin_s")
+        with open(program, "w", encoding="utf-8") as file:
+            file.write(f"#!{sys.executable}\nimport json, os, sys\nos.makedirs(sys.argv[1], exist_ok=True)\nwords = ' '.join(sys.argv)\n"
+                       "seconds = (2, 1) if 'controller=on' in words else (4, 1) if 'cache_bytes=61M' in words else (2, 4)\n"
+                       f"for stage in () if '--prepare' in words else (0, 1):\n    print(json.dumps(dict(stage=stage, seconds=seconds[stage], "
+                       f"**dict.fromkeys({keys!r}, 1))))\n")
+        os.chmod(program, 0o755)
 
     def test_wrong_bytes_are_reported(self):
         _, _, runs = self.run_suite(1)
