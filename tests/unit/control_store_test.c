@@ -15,7 +15,7 @@
 #include "store_life.h"
 
 #define FIRST_CHAIN 100
-#define CHAINS      240
+#define CHAINS      300
 #define CHAIN_PAGES 1000
 #define LOOKUPS     6000
 #define WINDOW_NS   ((uint64_t)6 * 1000000000)
