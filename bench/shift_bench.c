@@ -206,7 +206,9 @@ main(int argc, char **argv)
     const struct cli_option options[] = {
         {"prepare", CLI_FLAG, &command.prepare, NULL, "only put the preload, into a new store", 0, 0, 0},
         {"stages", CLI_TEXT, &command.stages_text, "LIST",
-         "percent of puts, and operations, of each stage (90:100000,10:10000)", 0, 0, 0},
+         "of each stage: percent of operations that begin a conversation, that add a turn, and how many "
+         "(90/5:10000,0/5:10000)",
+         0, 0, 0},
         {"page-bytes", CLI_SIZE, &settings->page_bytes, "SIZE", "bytes of a page (512)", 1, (uint64_t)4 << 20, 0},
         {"first-turns", CLI_U64, &settings->first_turns, "N", "turns of a conversation that begins (1)", 1, 32, 0},
         {"turn", CLI_U64, &settings->turn, "N", "pages of a turn: one put (16)", 1, 1024, 0},
@@ -232,7 +234,7 @@ main(int argc, char **argv)
                        "it, or on copies of it, with the same settings. DIR is kept: remove it afterwards.\n",
         .examples = "  shift_bench /mnt/nvme/a --prepare\n"
                     "  cp -a /mnt/nvme/a /mnt/nvme/b\n"
-                    "  shift_bench /mnt/nvme/b --stages 90:100000,10:10000 --set controller=off\n"
+                    "  shift_bench /mnt/nvme/b --stages 90/5:10000,0/5:10000 --set controller=off\n"
                     "      what the two stages take without the controller\n",
         .options = options,
         .option_count = sizeof(options) / sizeof(options[0]),

@@ -14,7 +14,7 @@
 #define DEAD_BAND     0.05 /* of the present cost: what is cheaper by less is not worth a thought */
 #define REGRET_FACTOR 2.0  /* times the cost of the switch */
 #define PAYBACK_S     5.0  /* time in which a switch should have earned what it costs */
-#define SHAPE_MARGIN  0.1 /* of the present cost */
+#define SHAPE_MARGIN  0.1  /* of the present cost */
 #define SWITCH_MIN_S  0.02 /* no switch is taken to be cheaper */
 #define PAID          0.5  /* of its price, the regret that led to it included: then it paid */
 #define HOLD_MIN      3 /* windows between switches; doubled after one that did not pay, halved after one that did, */
@@ -276,16 +276,17 @@ go_to(struct controller *controller, size_t index, double price)
  * now, with its own error, than the one in force, with its own.
  */
 static bool
-must_revert(struct controller *controller, const struct control_constants *constants, double predicted)
+must_revert(struct controller *controller, const struct control_constants *constants, struct control_decision *decision)
 {
-    double ratio, before;
+    double before;
 
     if (controller->before_ratio <= 0 || !is_known(&controller->record))
         return false;
-    ratio = controller->record.measured_s / controller->record.predicted_s;
-    before = controller->before_ratio * cost_at(controller, constants, GRID_PREVIOUS);
+    decision->error_from = controller->record.measured_s / controller->record.predicted_s;
+    decision->error_to = controller->before_ratio;
+    before = decision->error_to * cost_at(controller, constants, GRID_PREVIOUS);
     controller->before_ratio = 0;
-    return ratio * predicted > (1 + DEAD_BAND) * before;
+    return decision->error_from * decision->cost_from > (1 + DEAD_BAND) * before;
 }
 
 /* The configuration in force turned out to be a mistake. */
@@ -405,10 +406,7 @@ controller_window(struct controller *controller, const struct control_mix *mix, 
     size_t best;
 
     take(controller, mix);
-    *out = (struct control_decision){.from = controller->choice,
-                                     .to = controller->choice,
-                                     .mix = controller->mix,
-                                     .measured = controller->mix.index_s};
+    *out = (struct control_decision){.from = controller->choice, .to = controller->choice, .mix = controller->mix};
     if (controller->mode == CONTROL_OFF)
         return;
     out->event = controller->mode == CONTROL_NOMINAL ? CONTROL_NONE : doze(controller);
@@ -418,7 +416,7 @@ controller_window(struct controller *controller, const struct control_mix *mix, 
     note(controller, mix, seconds, constants, layout);
     heal(controller);
     out->cost_from = cost_at(controller, constants, GRID_CURRENT);
-    if (controller->mode == CONTROL_ON && must_revert(controller, constants, out->cost_from)) {
+    if (controller->mode == CONTROL_ON && must_revert(controller, constants, out)) {
         out->event = CONTROL_REVERT;
         out->to = controller->before;
         bar(controller);

@@ -36,9 +36,9 @@ struct control_decision {
     enum control_event event;
     struct control_choice from, to;
     struct control_mix mix;
-    double cost_from, cost_to;  /* predicted, seconds a second */
-    double measured;            /* of `from`, seconds a second */
-    double regret, switch_cost; /* seconds */
+    double cost_from, cost_to;   /* predicted, seconds a second */
+    double regret, switch_cost;  /* seconds */
+    double error_from, error_to; /* of a revert: measured cost over predicted, of both */
 };
 
 /* What the grid is made of. */

@@ -61,8 +61,8 @@ control_print(const struct control_entry *entry, char line[CONTROL_LINE_BYTES])
         (void)snprintf(why, sizeof(why), "; predicted %.4f -> %.4f s/s, regret %.4f s, the switch costs %.4f s",
                        decision->cost_from, decision->cost_to, decision->regret, decision->switch_cost);
     else if (decision->event == CONTROL_REVERT)
-        (void)snprintf(why, sizeof(why), "; measured %.4f s/s, predicted %.4f", decision->measured,
-                       decision->cost_from);
+        (void)snprintf(why, sizeof(why), "; measured %.2f times the prediction, before the switch %.2f times",
+                       decision->error_from, decision->error_to);
     if (decision->event == CONTROL_SLEEP || decision->event == CONTROL_WAKE)
         (void)snprintf(line, CONTROL_LINE_BYTES, "%9.1f s  %s; measured %.4f of %.4f s/s", (double)entry->at_ns / 1e9,
                        event_name(decision->event), mix->index_s, mix->payload_s);
