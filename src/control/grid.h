@@ -12,9 +12,9 @@
 
 #include "control/controller.h"
 
-#define GRID_SHAPES    19
-#define GRID_MEMTABLES 6
-#define GRID_WIDTHS    2
+#define GRID_SHAPES    ((size_t)19)
+#define GRID_MEMTABLES ((size_t)6)
+#define GRID_WIDTHS    ((size_t)2)
 #define GRID_COUNT     (GRID_SHAPES * GRID_MEMTABLES * GRID_WIDTHS)
 
 /* Configurations that need not be in the grid: indexes behind it. */

@@ -24,8 +24,10 @@ add_spread(const struct outlook_run *runs, size_t count, struct outlook *out)
     for (size_t i = 0; i < count && pages > 0; i++) {
         double without = 1 - runs[i].pages / pages;
 
-        for (int power = 0; power < OUTLOOK_TURNS; power++, without *= without)
+        for (int power = 0; power < OUTLOOK_TURNS; power++) {
             out->spread[power] += 1 - without;
+            without *= without;
+        }
     }
     out->runs += (double)count;
 }

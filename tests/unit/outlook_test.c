@@ -84,8 +84,11 @@ test_spread(void **state)
     assert_true(near(outlook_spread(&now, 1), 1, 1e-9));
     assert_true(near(outlook_spread(&now, 2), 1 - 0.0625 + 1 - 0.5625, 1e-9));
     assert_true(near(outlook_spread(&now, 1e9), 2, 1e-6));
-    for (double turns = 1; turns < 16; turns *= 1.5)
+    for (int i = 0; i < 7; i++) {
+        double turns = pow(1.5, i);
+
         assert_true(near(outlook_turns(&now, outlook_spread(&now, turns)), turns, 1e-6));
+    }
     assert_true(outlook_turns(&now, 0.5) == 1);
     assert_true(outlook_turns(&now, 5) == 2048);
 }

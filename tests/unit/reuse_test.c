@@ -57,7 +57,8 @@ test_random(void **state)
         for (uint64_t use = 0; use < 40 * counts[i]; use++)
             reuse_note(reuse, random_mix(random_below(&random, counts[i])));
         reuse_take(reuse, &sample);
-        for (double share = 0.125; share < 1; share += 0.125) {
+        for (int eighth = 1; eighth < 8; eighth++) {
+            double share = eighth / 8.0;
             double ratio = hit_ratio(&sample, share * (double)counts[i]);
 
             assert_true(ratio > share - 0.08 && ratio < share + 0.08); /* some 400 blocks are in the sample */
