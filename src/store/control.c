@@ -84,8 +84,13 @@ control_init(varve_store *store, varve_error *err)
 void
 control_deinit(varve_store *store)
 {
-    controller_destroy(store->control.controller);
-    env_free(store->env, store->control.earlier);
+    struct control *control = &store->control;
+
+    controller_destroy(control->controller);
+    env_free(store->env, control->earlier);
+    control->controller = NULL;
+    control->earlier = NULL; /* who fails to become an owner may try again, or be destroyed */
+    control->earlier_bytes = 0;
 }
 
 static void

@@ -260,7 +260,6 @@ free_owned(varve_store *store)
     if (store->reclaim_job != NULL)
         reclaim_abandon(store);
     control_deinit(store);
-    store->control.controller = NULL;
     if (store->index != NULL)
         index_destroy(store->index);
     recency_deinit(store);
