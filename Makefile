@@ -11,7 +11,7 @@ SECONDS ?= 60
 KILLS ?= 500
 TARGETS ?=
 
-.PHONY: all demo test soak soak-share fuzz test-sglang lint coverage mutants peers bench bench-quick bench-churn docs install clean help
+.PHONY: all demo test soak soak-share fuzz test-sglang lint coverage mutants peers bench bench-quick bench-churn bench-shift docs install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -74,6 +74,12 @@ bench-churn: all
 	@grep -v '"samples"' $(BUILD)/churn.jsonl
 	@if scripts/plot.sh --probe; then scripts/plot.sh --churn $(BUILD)/churn.jsonl -o $(BUILD)/churn.png; fi
 
+bench-shift: all
+	@rm -rf $(BENCH_DIR)/shift && mkdir -p $(BENCH_DIR)
+	@python3 scripts/bench_shift.py $(BUILD)/bench/shift_bench $(BENCH_DIR)/shift --ten > $(BUILD)/shift.jsonl
+	@grep '"ablation": "controller"' $(BUILD)/shift.jsonl
+	@if scripts/plot.sh --probe; then scripts/plot.sh --shift $(BUILD)/shift.jsonl -o $(BUILD)/shift.png; fi
+
 docs: all
 	@python3 scripts/gen_docs.py $(BUILD)/varve
 
@@ -98,6 +104,7 @@ help:
 	@echo "                (BENCH_DIR=$(BENCH_DIR), BENCH_BYTES=$(BENCH_BYTES), BENCH_LARGE_GB=$(BENCH_LARGE_GB), ENGINES=...)"
 	@echo "make bench-quick   the same, small: 3 minutes"
 	@echo "make bench-churn   gets with and without reclaim, bytes on disk against capacity: $(BUILD)/churn.jsonl, churn.png"
+	@echo "make bench-shift   ten stages between writing and reading, with the controller and without: $(BUILD)/shift.jsonl, shift.png"
 	@echo "make docs       rewrite the generated parts of README.md and docs/tuning.md"
 	@echo "make install    to PREFIX=$(PREFIX) (DESTDIR is honoured)"
 	@echo "make clean      remove what was built"

@@ -28,9 +28,9 @@ def read_rows(path):
 
 def plot_rates(axis, stages):
     """A step a stage, over the time that the variant itself took."""
-    for variant, rows in stages.items():
+    for index, (variant, rows) in enumerate(stages.items()):
         times = [row["begin_s"] for row in rows] + [rows[-1]["begin_s"] + rows[-1]["stage_seconds"]]
-        axis.stairs([row["stage_operations_s"] for row in rows], times, label=variant, color=COLORS.get(variant),
+        axis.stairs([row["stage_operations_s"] for row in rows], times, label=variant, color=COLORS.get(variant, f"C{index + 1}"), baseline=None,
                     linewidth=2.4 if variant == "controller" else 1.2)
     axis.set_yscale("log")
     axis.set_ylabel("operations/s")
