@@ -269,7 +269,7 @@ def parse_arguments():
     parser.add_argument("--engines", default=ENGINES, help=f"names, with commas between ({ENGINES})")
     parser.add_argument("--bytes", type=int, help="of a store, for throughput (1 GiB; quick: 256 MiB)")
     parser.add_argument("--large-gb", type=int, help="the large one of the two sizes of store (12; quick: 2)")
-    parser.add_argument("--rounds", type=int, help="of throughput (3; quick: 1)")
+    parser.add_argument("--rounds", type=int, help="of throughput (5; quick: 1)")
     parser.add_argument("--minutes", type=float, help="after which nothing more is begun (19; quick: 5)")
     parser.add_argument("--report", action="store_true", help="write the page again")
     parser.add_argument("--readme", action="store_true", help="write the table of README.md")
@@ -277,7 +277,7 @@ def parse_arguments():
     if not args.report and not args.readme and (args.varve is None or args.dir is None):
         parser.error("VARVE and --dir are needed")
     args.engines = [name for name in args.engines.split(",") if name]
-    for name, full, quick in (("bytes", GIB, 256 * MIB), ("large_gb", 12, 2), ("rounds", 3, 1), ("minutes", 19, 5)):
+    for name, full, quick in (("bytes", GIB, 256 * MIB), ("large_gb", 12, 2), ("rounds", 5, 1), ("minutes", 19, 5)):
         if getattr(args, name) is None:
             setattr(args, name, full if args.suite == "full" else quick)
     return args
