@@ -20,8 +20,8 @@
 #define HOLD_MIN      3 /* windows between switches; doubled after one that did not pay, halved after one that did, */
 #define HOLD_MAX      64
 #define HEAL          256 /* and halved after so many windows without any */
-#define BARRED_MIN                                                                                                     \
-    16 /* windows for which a configuration that was left as a mistake is out of the question; doubled each time */
+/* Windows for which a configuration that was left as a mistake is out of the question; doubled each time. */
+#define BARRED_MIN  16
 #define BARRED_MAX  4096
 #define SLEEP_SHARE 0.01 /* of the payload's I/O */
 #define WAKE_SHARE  0.012

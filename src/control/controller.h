@@ -20,7 +20,7 @@
 enum control_mode {
     CONTROL_ON,      /* as above */
     CONTROL_OFF,     /* measures, and decides nothing */
-    CONTROL_NOMINAL, /* the cheapest for each window, without average, regret or revert: for comparison */
+    CONTROL_NOMINAL, /* the cheapest for each window, with what a switch costs, but without average, regret, waiting or revert: for comparison */
 };
 
 enum control_event {
