@@ -16,7 +16,8 @@
 
 static const char description[] =
     "Judge every configuration of the index of the store in DIR for a mix of work, as the controller would, and say "
-    "which one it would choose.\n"
+    "which one is the cheapest:\n"
+    "the choice, to which the controller goes if it is worth the switch.\n"
     "Costs are seconds of threads and device for each second of the mix: reads of index blocks, searches of locators, "
     "flushes, merges.\n"
     "Nothing is changed. docs/controller.md explains the model, and how the controller decides.\n"

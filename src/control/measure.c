@@ -4,8 +4,9 @@
 
 #include "format/run_format.h"
 
-#define WEIGHT      0.2   /* of the last window, in what is averaged */
-#define IN_VAIN_MIN 20000 /* locators asked in vain; fewer are too few for what happens once in thousands */
+#define PAGE_BYTES_UNKNOWN 28    /* of a run, while there is none: docs/FORMAT.md */
+#define WEIGHT             0.2   /* of the last window, in what is averaged */
+#define IN_VAIN_MIN        20000 /* locators asked in vain; fewer are too few for what happens once in thousands */
 
 /* Until something was measured: an NVMe drive, and what gcc 12 made of merges and locators on a 2 GHz core. */
 const struct control_constants control_constants_initial = {
@@ -93,4 +94,23 @@ control_measure_mix(const struct control_constants *constants, const struct cont
         mix->uses[i] = (double)reuse->found[i];
         mix->uses[REUSE_BUCKETS] -= mix->uses[i];
     }
+}
+
+void
+control_measure_layout(struct index *index, struct outlook_layout *layout)
+{
+    struct run_meta runs[OUTLOOK_RUNS_MAX];
+    struct index_view *view = index_view_acquire(index);
+    size_t count = index_view_runs(view, runs, OUTLOOK_RUNS_MAX);
+    double pages = 0, bytes = 0;
+
+    index_view_release(view);
+    *layout = (struct outlook_layout){.base_bytes = index_level_base(index)};
+    layout->count = count < OUTLOOK_RUNS_MAX ? count : OUTLOOK_RUNS_MAX;
+    for (size_t i = 0; i < layout->count; i++) {
+        layout->runs[i] = (struct outlook_run){.pages = (double)runs[i].pages, .level = runs[i].level};
+        pages += (double)runs[i].pages;
+        bytes += (double)runs[i].file_bytes;
+    }
+    layout->page_bytes = pages > 0 ? bytes / pages : PAGE_BYTES_UNKNOWN;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * measure.h - from counters to a mix and to constants: what a window of work was, and what things cost in it. Pure.
+ * measure.h - from counters to a mix and to constants: what a window of work was, and what things cost in it; and the levels as they are. No I/O.
  */
 #ifndef VARVE_CONTROL_MEASURE_H
 #define VARVE_CONTROL_MEASURE_H
@@ -27,5 +27,8 @@ void control_measure_constants(struct control_constants *constants, const struct
 /* `b` is later than `a`; `reuse` is of the time between. */
 void control_measure_mix(const struct control_constants *constants, const struct control_sums *a,
                          const struct control_sums *b, const struct reuse_sample *reuse, struct control_mix *mix);
+
+/* The levels of the index as they are. */
+void control_measure_layout(struct index *index, struct outlook_layout *layout);
 
 #endif

@@ -213,7 +213,6 @@ index_flush(struct index *index, varve_error *err)
 {
     struct index_view *view = index_view_acquire(index);
     struct merge_inputs inputs = {.level = 1};
-    uint64_t begin_ns = index->env->ops->now_ns(index->env);
     struct merge *merge;
     int rc;
 
@@ -231,7 +230,6 @@ index_flush(struct index *index, varve_error *err)
     if (rc == VARVE_MISS)
         rc = merge_commit(merge, err);
     merge_destroy(merge);
-    counter_add(&index->counters.flush_ns, index->env->ops->now_ns(index->env) - begin_ns);
     return rc;
 }
 
@@ -384,7 +382,6 @@ index_stats_get(struct index *index, struct index_stats *out)
         .pages_rotated = atomic_load_explicit(&counters->pages_rotated, memory_order_relaxed),
         .rotated_bytes = atomic_load_explicit(&counters->rotated_bytes, memory_order_relaxed),
         .pages_flushed = atomic_load_explicit(&counters->pages_flushed, memory_order_relaxed),
-        .flush_ns = atomic_load_explicit(&counters->flush_ns, memory_order_relaxed),
         .pages_merged = atomic_load_explicit(&counters->pages_merged, memory_order_relaxed),
         .merge_ns = atomic_load_explicit(&counters->merge_ns, memory_order_relaxed),
         .flushes = atomic_load_explicit(&counters->flushes, memory_order_relaxed),

@@ -82,7 +82,7 @@ struct index_stats {
     uint64_t block_reads, block_read_ns;   /* by lookups */
     uint64_t pages_rotated, rotated_bytes; /* in memtables that were frozen, and their memory when full */
     uint64_t flushes, merges, entries_merged, entries_dropped;
-    uint64_t pages_flushed, flush_ns, pages_merged, merge_ns;
+    uint64_t pages_flushed, pages_merged, merge_ns;
     uint64_t bytes_flushed, bytes_merged;
     uint64_t blocks_corrupt; /* failed their checksum: their pages are misses */
     uint64_t read_errors;    /* blocks the device did not give */

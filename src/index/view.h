@@ -38,7 +38,7 @@ struct index_counters {
     _Atomic(uint64_t) walks, searches, searches_found, searches_onward, locators_probed, locators_timed, locators_ns;
     _Atomic(uint64_t) pages_rotated, rotated_bytes;
     _Atomic(uint64_t) flushes, merges, entries_merged, entries_dropped;
-    _Atomic(uint64_t) pages_flushed, flush_ns, pages_merged, merge_ns;
+    _Atomic(uint64_t) pages_flushed, pages_merged, merge_ns;
     _Atomic(uint64_t) bytes_flushed, bytes_merged;
     _Atomic(uint64_t) blocks_corrupt, read_errors; /* met by merges; the block cache has its own */
 };

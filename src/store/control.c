@@ -64,7 +64,6 @@ control_init(varve_store *store, varve_error *err)
             store->options.block_cache_bytes < CACHE_BYTES_MIN ? store->options.block_cache_bytes : CACHE_BYTES_MIN,
         .fingerprint_bits_min = (uint32_t)store->options.fingerprint_bits,
     };
-
     struct reuse_sample sample;
 
     control->controller = controller_create(store->env, &bounds, &start);
@@ -112,25 +111,6 @@ control_configure(varve_store *store)
     if (control->controller != NULL && controller_configure(control->controller, mode, &start))
         apply(store, &start);
     mutex_unlock(&control->lock);
-}
-
-void
-control_layout(varve_store *store, struct outlook_layout *layout)
-{
-    struct run_meta runs[OUTLOOK_RUNS_MAX];
-    struct index_view *view = index_view_acquire(store->index);
-    size_t count = index_view_runs(view, runs, OUTLOOK_RUNS_MAX);
-    double pages = 0, bytes = 0;
-
-    index_view_release(view);
-    *layout = (struct outlook_layout){.base_bytes = index_level_base(store->index)};
-    layout->count = count < OUTLOOK_RUNS_MAX ? count : OUTLOOK_RUNS_MAX;
-    for (size_t i = 0; i < layout->count; i++) {
-        layout->runs[i] = (struct outlook_run){.pages = (double)runs[i].pages, .level = runs[i].level};
-        pages += (double)runs[i].pages;
-        bytes += (double)runs[i].file_bytes;
-    }
-    layout->page_bytes = pages > 0 ? bytes / pages : 28;
 }
 
 static bool
@@ -186,7 +166,7 @@ control_slice(varve_store *store)
     control_sums_take(store, &now);
     if (!window_is_over(&control->begin, &now))
         return;
-    control_layout(store, &layout);
+    control_measure_layout(store->index, &layout);
     mutex_lock(&control->lock);
     index_reuse_take(store->index, &reuse);
     control_measure_constants(&control->constants, &control->begin, &now);

@@ -67,7 +67,5 @@ bool control_save_due(varve_store *store);
 
 /* The counters as they are. */
 void control_sums_take(varve_store *store, struct control_sums *out);
-/* The levels as they are. */
-void control_layout(varve_store *store, struct outlook_layout *layout);
 
 #endif

@@ -169,7 +169,7 @@ varve_tune(varve_store *store, const varve_tune_mix *mix, varve_tune_row *rows, 
     if (judged == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     control = &store->control;
-    control_layout(store, &layout);
+    control_measure_layout(store->index, &layout);
     mutex_lock(&control->lock);
     own = controller_mix(control->controller);
     if (mix != NULL)

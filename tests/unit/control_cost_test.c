@@ -132,24 +132,6 @@ priced(const struct control_sums *a, const struct control_sums *b)
            (double)(to->flushes - from->flushes) * prices.flush_s;
 }
 
-static void
-layout_of(struct trial *trial, struct outlook_layout *layout)
-{
-    struct index_view *view = index_view_acquire(trial->model.index);
-    struct run_meta runs[OUTLOOK_RUNS_MAX];
-    double pages = 0, bytes = 0;
-
-    *layout = (struct outlook_layout){.base_bytes = index_level_base(trial->model.index)};
-    layout->count = index_view_runs(view, runs, OUTLOOK_RUNS_MAX);
-    for (size_t i = 0; i < layout->count; i++) {
-        layout->runs[i] = (struct outlook_run){.pages = (double)runs[i].pages, .level = runs[i].level};
-        pages += (double)runs[i].pages;
-        bytes += (double)runs[i].file_bytes;
-    }
-    layout->page_bytes = bytes / pages;
-    index_view_release(view);
-}
-
 /*
  * Load, with the configuration that predictions are made from, then go to `config` and work. Returns the measured cost of the work; *mix is what it was, and *layout the levels
  * after the load.
@@ -175,7 +157,7 @@ run(const struct work *work, const struct control_choice *config, struct control
     model_open(&trial->model, &settings, "/dev/shm");
     for (int i = 0; i < LOAD_TURNS; i++)
         put_turn(trial);
-    layout_of(trial, layout);
+    control_measure_layout(trial->model.index, layout);
     index_set_shape(trial->model.index, config->size_ratio, config->runs_per_level, config->runs_last_level);
     index_set_memory(trial->model.index, config->memtable_bytes, config->cache_bytes);
     index_look_at_levels(trial->model.index);
