@@ -408,7 +408,31 @@ abandon(struct extent_write *extent)
     release_file(extent);
 }
 
-static const struct write_target write_through_owner = {.reserve = reserve, .install = install, .abandon = abandon};
+/* For a look at what was just written: its file is at hand, or was dropped, and then there is no need to ask for it. */
+static void *
+open_written(void *arg, uint64_t segment, struct env_file **file)
+{
+    struct transfer *transfer = ((struct write_batch *)arg)->target_arg;
+    struct descriptor *descriptor = descriptor_find(&transfer->peer->descriptors, segment);
+
+    if (descriptor != NULL)
+        *file = descriptor_file(descriptor);
+    return descriptor;
+}
+
+static void
+close_written(void *arg, void *held)
+{
+    struct transfer *transfer = ((struct write_batch *)arg)->target_arg;
+
+    descriptor_release(&transfer->peer->descriptors, held);
+}
+
+static const struct write_target write_through_owner = {.reserve = reserve,
+                                                        .install = install,
+                                                        .abandon = abandon,
+                                                        .open_written = open_written,
+                                                        .close_written = close_written};
 
 int
 peer_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, varve_page *pages, size_t count,
