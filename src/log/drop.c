@@ -152,15 +152,23 @@ log_drop_cancel(struct log *log, struct segment *segment)
 }
 
 int
-log_drop_finish(struct log *log, struct segment *segment, bool committed)
+log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep)
 {
     char name[FORMAT_NAME_MAX];
     int rc = -ECANCELED;
 
     assert(segment->phase == SEGMENT_DROPPING);
+    mutex_lock(&log->lock);
+    segment->kept = committed && keep && !segment->stray && log->kept_count < KEPT_MAX;
+    if (segment->kept)
+        log->kept[log->kept_count++] = (struct kept_file){
+            .file = {.number = segment->number, .bytes = log_segment_space(segment), .shared = segment->shared}};
+    mutex_unlock(&log->lock);
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
     /* A file that is there and cannot be unlinked keeps its space; the next open tries again. */
-    if (committed) {
+    if (segment->kept)
+        rc = 0;
+    if (committed && !segment->kept) {
         /* No more processes are given it from here on. Short of descriptors its space comes back when they close it. */
         if (segment->shared && log->env->ops->open(log->env, name, 0, &segment->cut) < 0)
             segment->cut = NULL;

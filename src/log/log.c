@@ -63,6 +63,7 @@ log_add_segment(struct log *log, const struct state_segment *state, varve_error 
     if (rc == VARVE_OK) {
         segment->phase = SEGMENT_SEALED;
         segment->shared = log->settings.shared;
+        segment->stray = log->settings.stray;
         segment->append = segment->synced = state->bytes;
         segment->indexed = state->indexed;
         /* The counts of a segment come with its seal. Recovery counts what it replays, but not what was in runs before. */

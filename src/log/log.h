@@ -4,8 +4,8 @@
  *
  * Two streams are appended to: new pages, and pages that survive the reclaim of their segment. They do not mix, since survivors live long and most new
  * pages do not. A segment is open (one a stream: extents are reserved in it), full (reserved to its end, writes may be in flight), sealed (cut
- * to its length, durable, immutable) or dropping (its entries are misses). It only ever moves on in that order. The file is
- * unlinked once the drop is durable in the manifest, and its space comes back when the last reader has let go.
+ * to its length, durable, immutable) or dropping (its entries are misses). It only ever moves on in that order. Once the drop is committed and
+ * the last reader has let go, the file is kept for the next segment to be written over (recycle.c), or unlinked, and its space comes back.
  *
  * Threads: all calls from any thread. `log->lock` is held for memory work only, never across I/O.
  */
@@ -26,6 +26,13 @@
 
 struct log;
 struct removal_set;
+
+/* The file of a dropped segment, kept for the next one. */
+struct log_file {
+    uint64_t number; /* its name */
+    uint64_t bytes;  /* of space that it has; 0: there is no file */
+    bool shared;     /* other processes have it open */
+};
 struct segment;
 struct heat_segment;
 
@@ -35,11 +42,18 @@ enum log_stream { LOG_NEW, LOG_SURVIVORS, LOG_STREAMS };
 struct log_hooks {
     void *arg;
     uint64_t (*new_file_number)(void *arg);
-    /* Take `bytes` of capacity, for new pages reclaiming segments if need be. VARVE_OK or VARVE_E_NOSPC. */
-    int (*space_take)(void *arg, enum log_stream stream, uint64_t bytes, varve_error *err);
+    /*
+     * Take `bytes` of capacity, for new pages reclaiming segments if need be. VARVE_OK or VARVE_E_NOSPC. A file that is kept may come with it (*file): the caller's
+     * now, its space is part of these bytes.
+     */
+    int (*space_take)(void *arg, enum log_stream stream, uint64_t bytes, struct log_file *file, varve_error *err);
     void (*space_give_back)(void *arg, uint64_t bytes);
-    /* A dropped segment's last reader let go, and `bytes` are free again. */
-    void (*segment_gone)(void *arg, uint64_t bytes);
+    /* A dropped segment's last reader let go: may its file be kept? Its `bytes` are then free for segments only. */
+    bool (*file_kept)(void *arg, uint64_t bytes);
+    /* Or its `bytes` are free again; `removed` false: they stay where they are, since the file could not be removed. */
+    void (*segment_gone)(void *arg, uint64_t bytes, bool removed);
+    /* `bytes` more are used than were taken: a file could not be removed. */
+    void (*space_lost)(void *arg, uint64_t bytes);
     /* The file system is full below the capacity: drop segments of about `bytes` for new pages. VARVE_OK if any was. */
     int (*space_squeeze)(void *arg, enum log_stream stream, uint64_t bytes);
     int (*commit)(void *arg, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
@@ -57,7 +71,8 @@ struct log_settings {
     uint32_t open_files;
     uint32_t unsealed_max; /* segments, up to LOG_UNSEALED_MAX: those are not reclaimed */
     uint8_t align_shift;
-    bool shared; /* other processes may have files open that were there before */
+    bool shared; /* other processes may have files open that were there before, */
+    bool stray;  /* and may still write to them */
 };
 
 enum segment_phase { SEGMENT_OPEN, SEGMENT_FULL, SEGMENT_SEALED, SEGMENT_DROPPING };
@@ -87,7 +102,10 @@ struct segment {
     bool dirty;           /* written to since the last sync of it began */
     uint64_t name;        /* its directory entry is durable once log->names_synced is no less */
     bool sealing;         /* someone is at it */
-    bool unlinked;        /* dropped: its space comes back with the last reference */
+    bool unlinked;        /* dropped: its space comes back with the last reference, */
+    bool kept;            /* or, in place of that, its file is kept then */
+    bool recycled;        /* it was written over such a file */
+    bool stray;           /* another process may still write to it, late: its file is never written over */
     bool shared;          /* other processes have its file open: unlinking alone does not free its space */
     struct env_file *cut; /* of a dropped one that is shared: to cut it with the last reference */
     struct reservation *flight_first, *flight_last;
@@ -157,6 +175,9 @@ void log_file_release(struct log *log, struct segment *segment);
 /* The file of a segment that is not being dropped is given to another process: it is cut when it is dropped. False: it is being dropped. */
 bool log_share(struct log *log, struct segment *segment);
 
+/* A process that was given the file, and a reservation, may write there any time from now on. */
+void log_note_stray(struct log *log, struct segment *segment);
+
 enum segment_state log_segment_state(struct log *log, uint64_t number);
 /* What the store set as `heat` of a segment that is not being dropped, or NULL. */
 struct heat_segment *log_heat(struct log *log, uint64_t number);
@@ -211,13 +232,23 @@ struct segment *log_drop_spare(struct log *log);
 bool log_drop_begin(struct log *log, struct segment *segment);
 /* Bytes that come back, through hooks->segment_gone, once a dropped segment has no readers left. */
 uint64_t log_segment_space(const struct segment *segment);
+/* Whether the file of a segment that is being dropped is worth keeping: then the drop is to be made durable, or a power failure could bring the segment back without its bytes. */
+bool log_keeps_file(struct log *log, const struct segment *segment);
 /*
- * The drop is durable (or, committed false, failed: the file stays for the next open): unlink, forget, unreference. 0, or -errno: the
+ * The drop is committed (or, committed false, failed: the file stays for the next open): unlink, or with `keep` keep the file; forget, unreference. 0, or -errno: the
  * space does not come back.
  */
-int log_drop_finish(struct log *log, struct segment *segment, bool committed);
+int log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep);
 /* Or nothing came of it: the segment is sealed as before. What a merge has left out of the index meanwhile stays a miss. */
 void log_drop_cancel(struct log *log, struct segment *segment);
+
+/*
+ * Files that are kept: what the next one has of space (0: there is none), and take it, if it is there. Whoever claims a file writes a segment over it, or removes it: 0 or
+ * -errno, its space is still used. hooks->space_take() claims.
+ */
+uint64_t log_kept_bytes(struct log *log);
+struct log_file log_file_claim(struct log *log);
+int log_file_remove(struct log *log, const struct log_file *file);
 
 bool log_is_sealed(struct log *log, const struct segment *segment);
 /* A sealed segment that holds nothing of a live namespace, referenced, or NULL. */

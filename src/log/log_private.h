@@ -16,6 +16,14 @@ struct log_head {
     uint64_t appended;    /* bytes reserved, ever */
 };
 
+#define KEPT_MAX 4 /* files: reclaim is not much further ahead than that */
+
+/* A file that is kept, or will be when its last reader lets go. */
+struct kept_file {
+    struct log_file file;
+    bool ready;
+};
+
 struct log {
     struct env *env;
     struct io_queue_pool *pool;
@@ -35,6 +43,8 @@ struct log {
     struct segment **table;            /* hash of number -> chain */
     size_t table_size;                 /* power of two */
     size_t segment_count;
+    struct kept_file kept[KEPT_MAX];
+    uint32_t kept_count;
     bool death_possible; /* a segment was sealed, or a namespace cleared, since no dead one was found */
     struct segment *lru_first, *lru_last; /* open files without users; the last was used longest ago */
     uint32_t open_file_count;
@@ -57,6 +67,11 @@ int log_make_segment(struct log *log, enum log_stream stream, uint64_t least, st
 bool log_may_make(const struct log *log, enum log_stream stream);
 /* Time to make the next one? Lock held. */
 bool log_spare_wanted(const struct log *log);
+
+/* recycle.c. Of a dropped segment, when the last reference is gone: its file is kept, or removed after all. Destroys it; the lock is not held. */
+void log_keep_file(struct log *log, struct segment *segment);
+/* Have a claimed file under the name of the new segment, open and of its length. 0 or -errno: then the file is gone, or counted as lost. */
+int log_file_reuse(struct log *log, const struct log_file *file, struct segment *segment);
 
 struct segment *segment_create(struct log *log, uint64_t number, uint64_t salt, uint64_t bytes, uint8_t align_shift);
 /* One reference less, with the lock held. True: it was the last; call segment_destroy() without the lock. */

@@ -46,13 +46,20 @@ discard_file(struct log *log, struct segment *segment)
     return log->env->ops->unlink(log->env, name) == 0;
 }
 
-/* One try at the file of a new segment. After a failure there may be one, to be discarded. */
+/* One try at the file of a new segment, over `file`, if there is one. After a failure there may be one, to be discarded. */
 static int
-create_file(struct log *log, struct segment *segment)
+create_file(struct log *log, struct segment *segment, const struct log_file *file)
 {
     char name[FORMAT_NAME_MAX];
     int rc;
 
+    if (file != NULL && file->bytes > 0 && log_file_reuse(log, file, segment) == 0)
+        return write_segment_header(log, segment);
+    if (!discard_file(log, segment)) { /* it can be neither used nor removed */
+        log->hooks.space_lost(log->hooks.arg, file->bytes);
+        return -EIO;
+    }
+    segment->recycled = false;
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
     rc = log->env->ops->open(log->env, name, ENV_OPEN_CREATE | ENV_OPEN_DIRECT, &segment->file);
     if (rc < 0)
@@ -67,11 +74,12 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
     struct log_hooks *hooks = &log->hooks;
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
     struct segment *segment;
+    struct log_file file = {.bytes = 0};
     bool clean = true; /* nothing is left of tries that failed */
     uint64_t number;
     int rc, tries = 0;
 
-    rc = hooks->space_take(hooks->arg, stream, bytes + SEGMENT_OVERHEAD_BYTES, err);
+    rc = hooks->space_take(hooks->arg, stream, bytes + SEGMENT_OVERHEAD_BYTES, &file, err);
     if (rc != VARVE_OK)
         return rc;
     number = hooks->new_file_number(hooks->arg);
@@ -80,13 +88,14 @@ create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct s
     mutex_unlock(&log->lock);
     segment = segment_create(log, number, log->env->ops->random(log->env), bytes, log->settings.align_shift);
     if (segment == NULL) {
-        hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
+        if (file.bytes == 0 || log_file_remove(log, &file) == 0)
+            hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     }
-    rc = create_file(log, segment);
+    rc = create_file(log, segment, &file);
     while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && (clean = discard_file(log, segment)) &&
            hooks->space_squeeze(hooks->arg, stream, bytes) == VARVE_OK)
-        rc = create_file(log, segment);
+        rc = create_file(log, segment, NULL);
     if (rc < 0)
         rc = error_os(err, rc, "create a segment of %llu bytes", (unsigned long long)bytes);
     if (rc == VARVE_OK) {

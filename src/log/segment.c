@@ -179,6 +179,14 @@ log_share(struct log *log, struct segment *segment)
     return shared;
 }
 
+void
+log_note_stray(struct log *log, struct segment *segment)
+{
+    mutex_lock(&log->lock);
+    segment->stray = true;
+    mutex_unlock(&log->lock);
+}
+
 static void
 lru_remove(struct log *log, struct segment *segment)
 {
@@ -218,7 +226,9 @@ log_release(struct log *log, struct segment *segment)
         log->open_file_count--;
     }
     mutex_unlock(&log->lock);
-    if (last) {
+    if (last && segment->kept) {
+        log_keep_file(log, segment);
+    } else if (last) {
         uint64_t bytes = segment->unlinked ? log_segment_space(segment) : 0;
 
         if (segment->cut != NULL) {
@@ -227,7 +237,7 @@ log_release(struct log *log, struct segment *segment)
             log->env->ops->close(segment->cut);
         }
         segment_destroy(segment);
-        log->hooks.segment_gone(log->hooks.arg, bytes);
+        log->hooks.segment_gone(log->hooks.arg, bytes, true);
     }
 }
 
@@ -411,6 +421,8 @@ log_has_file(struct log *log, uint64_t number)
     has = log_find(log, number) != NULL;
     for (int stream = 0; stream < LOG_STREAMS; stream++)
         has = has || log->heads[stream].making == number;
+    for (uint32_t i = 0; i < log->kept_count; i++)
+        has = has || log->kept[i].file.number == number;
     mutex_unlock(&log->lock);
     return has;
 }

@@ -51,6 +51,7 @@ struct client {
     struct client_iter iter;
     uint64_t told_ns; /* the peer told last what time its calls took */
     bool greeted;
+    bool gone; /* the other end has closed the connection: nothing of it is in flight any more */
     pthread_t thread;
     /* server->lock: */
     struct client *next;

@@ -36,8 +36,8 @@ may_come(int rc)
     return rc == -ENOENT || rc == -ECONNREFUSED || rc == -EAGAIN || rc == -EPIPE || rc == -ECONNRESET;
 }
 
-/* Peers of the owner before let go of WRITERS when what they had begun is written; one that is stopped is not waited for. */
-static void
+/* Peers of the owner before let go of WRITERS when what they had begun is written; one that is stopped is not waited for. False: there are some left. */
+static bool
 wait_for_writers(varve_store *store)
 {
     struct env *env = store->env;
@@ -45,15 +45,17 @@ wait_for_writers(varve_store *store)
     struct env_file *writers;
 
     if (env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_READ, &writers) < 0)
-        return; /* there never was a peer */
+        return true; /* there never was a peer */
     env->ops->close(writers);
     for (;;) {
         int rc = env->share->lock(env, FORMAT_WRITERS_NAME, false, &writers);
 
-        if (rc == 0)
+        if (rc == 0) {
             env->ops->close(writers);
+            return true;
+        }
         if (rc != -EWOULDBLOCK || is_past(store, until_ns))
-            return;
+            return false;
         env->share->sleep_ms(env, PAUSE_MS);
     }
 }
@@ -64,7 +66,7 @@ become_owner(varve_store *store, struct env_file *lock_file, varve_error *err)
 {
     int rc;
 
-    wait_for_writers(store);
+    store->writers_left = !wait_for_writers(store);
     rc = store_own(store, lock_file, err);
     if (rc != VARVE_OK)
         return rc;
@@ -174,7 +176,7 @@ role_close(varve_store *store, varve_error *err)
 
     if (owner && store->server != NULL) {
         server_destroy(store->server);
-        wait_for_writers(store); /* else what they still write could follow the end of a segment */
+        (void)wait_for_writers(store); /* else what they still write could follow the end of a segment */
     }
     peer_destroy(store->peer);
     if (owner)

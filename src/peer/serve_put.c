@@ -74,6 +74,8 @@ client_put_abandon(struct client *client)
     while ((extent = client->put.extents) != NULL) {
         client->put.extents = extent->next;
         COUNT(&client->store->counters, peer_abandoned, 1);
+        if (!client->gone)
+            log_note_stray(client->store->log, extent->extent->reservation.segment);
         (void)finish_extent(client, extent, -ECONNRESET);
     }
     end_put(client);

@@ -27,6 +27,7 @@ store_gauges(varve_store *store, struct gauges *out)
     out->write_budget_day_bytes = admission_day_bytes(store);
     out->capacity_bytes = space_capacity(store);
     out->disk_bytes = space_used(store);
+    out->kept_bytes = space_kept(store);
     mutex_lock(&store->namespace_lock);
     out->namespaces = store->namespace_count;
     mutex_unlock(&store->namespace_lock);

@@ -30,7 +30,7 @@ struct read_source {
     void (*close)(struct get *get, struct read_file *file);
     /* Pages failed their checksum: those whose fetch is corrupt. */
     void (*damaged)(struct get *get);
-    bool cut; /* files of dropped segments are cut under their readers: one that ends early was dropped */
+    bool cut; /* files of dropped segments are cut, or written over, under their readers */
 };
 
 /* One page of the batch. */

@@ -31,7 +31,10 @@ settle(struct get *get, uint32_t index, int status)
     varve_page *page = &get->pages[index];
 
     page->status = status;
-    if (status == VARVE_E_CORRUPT) {
+    if (status == VARVE_E_CORRUPT && get->source->cut && !get->again) {
+        page->status = VARVE_MISS; /* its segment may have been dropped, and another written over it: ask again first */
+        get->stale = true;
+    } else if (status == VARVE_E_CORRUPT) {
         page->status = VARVE_MISS;
         fetch->corrupt = true;
         COUNT(counters, get_corrupt, 1);

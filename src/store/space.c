@@ -45,20 +45,6 @@ lower_ceiling(varve_store *store)
         space->ceiling = ceiling;
 }
 
-void
-space_set_capacity(varve_store *store, uint64_t capacity)
-{
-    struct space *space = &store->space;
-
-    mutex_lock(&space->lock);
-    space->capacity = capacity;
-    if (space->ceiling < capacity)
-        space->ceiling = capacity;
-    lower_ceiling(store);
-    cond_broadcast(&space->returned);
-    mutex_unlock(&space->lock);
-}
-
 uint64_t
 space_capacity(varve_store *store)
 {
@@ -100,23 +86,102 @@ disk_allows(varve_store *store, uint64_t bytes, uint64_t reserve)
     return disk_has(store, store_live_option(store, &store->options.min_free) + bytes + reserve);
 }
 
-/* Take the bytes if `limit` allows, after waiting for readers of dropped segments if those have enough. */
+/* The same of a segment, which may be written over a file that is there. */
 static bool
-take_free(struct space *space, uint64_t bytes, const uint64_t *limit, uint64_t reserve)
+disk_allows_segment(varve_store *store, uint64_t bytes, uint64_t reserve)
 {
-    bool taken = false;
+    uint64_t with = log_kept_bytes(store->log);
+
+    return disk_allows(store, bytes > with ? bytes - with : 0, reserve);
+}
+
+/* Remove a file that is kept for a segment. False: there is none. space.lock held, and let go of meanwhile. */
+static bool
+remove_kept(varve_store *store)
+{
+    struct space *space = &store->space;
+    struct log_file file = store->log == NULL ? (struct log_file){.bytes = 0} : log_file_claim(store->log);
+    int rc;
+
+    if (file.bytes == 0)
+        return false;
+    mutex_unlock(&space->lock);
+    rc = log_file_remove(store->log, &file);
+    mutex_lock(&space->lock);
+    space->kept -= file.bytes;
+    space->used += rc < 0 ? file.bytes : 0; /* until the next open */
+    cond_broadcast(&space->returned);
+    return true;
+}
+
+bool
+space_remove_kept(varve_store *store)
+{
+    bool removed;
+
+    mutex_lock(&store->space.lock);
+    removed = remove_kept(store);
+    mutex_unlock(&store->space.lock);
+    return removed;
+}
+
+void
+space_set_capacity(varve_store *store, uint64_t capacity)
+{
+    struct space *space = &store->space;
 
     mutex_lock(&space->lock);
-    for (int waits = 0; !taken; waits++) {
-        if (space->used + bytes + reserve <= *limit) {
-            space->used += bytes;
-            space->taken += bytes;
-            taken = true;
-        } else if (space->used - space->returning + bytes + reserve <= *limit && waits < READERS_WAITS_MAX) {
-            cond_wait_ms(&space->returned, &space->lock, READERS_WAIT_MS);
-        } else {
+    while (capacity < space->used + space->kept && remove_kept(store))
+        ;
+    space->capacity = capacity;
+    if (space->ceiling < capacity)
+        space->ceiling = capacity;
+    lower_ceiling(store);
+    cond_broadcast(&space->returned);
+    mutex_unlock(&space->lock);
+}
+
+/* What was asked of take_free(). */
+struct claim {
+    uint64_t bytes, reserve;
+    const uint64_t *limit;
+    struct log_file *file; /* out: takes a file that is kept, too; NULL: not for a segment */
+};
+
+/* The bytes are there, if not as free space, in a file that is kept and comes with them. space.lock held. */
+static bool
+take_now(varve_store *store, const struct claim *claim)
+{
+    struct space *space = &store->space;
+    uint64_t with = claim->file == NULL ? 0 : log_kept_bytes(store->log);
+
+    if (space->used + space->kept - with + claim->bytes + claim->reserve > *claim->limit)
+        return false;
+    space->used += claim->bytes;
+    space->taken += claim->bytes;
+    if (with > 0) {
+        *claim->file =
+            log_file_claim(store->log); /* claimed under space.lock only: it is the one that was asked about */
+        space->kept -= claim->file->bytes;
+    }
+    return true;
+}
+
+/* Take the bytes if the limit allows: after removing files that are kept and in the way, and waiting for readers of dropped segments if those have enough. */
+static bool
+take_free(varve_store *store, const struct claim *claim)
+{
+    struct space *space = &store->space;
+    uint64_t wanted = claim->bytes + claim->reserve;
+    bool taken;
+    int waits = 0;
+
+    mutex_lock(&space->lock);
+    while (!(taken = take_now(store, claim))) {
+        if (space->used - space->returning + wanted > *claim->limit || waits++ >= READERS_WAITS_MAX)
             break;
-        }
+        if (!remove_kept(store))
+            cond_wait_ms(&space->returned, &space->lock, READERS_WAIT_MS);
     }
     mutex_unlock(&space->lock);
     return taken;
@@ -152,9 +217,10 @@ make_room(varve_store *store, varve_error *err)
  * write it would not even open.
  */
 static int
-take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error *err)
+take_or_reclaim(varve_store *store, uint64_t bytes, struct log_file *file, varve_error *err)
 {
     uint64_t capacity = space_capacity(store);
+    bool for_index = file == NULL;
     bool reserves = true;
     unsigned failures = 0;
     int rc;
@@ -167,9 +233,11 @@ take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error 
         if (bytes + reserve > capacity)
             return error_set(err, VARVE_E_NOSPC, "%llu bytes do not fit in a capacity of %llu: raise it",
                              (unsigned long long)bytes, (unsigned long long)capacity);
-        if ((for_index ? disk_has(store, bytes) : disk_allows(store, bytes, reserve)) &&
-            take_free(&store->space, bytes, &store->space.capacity, reserve))
+        if ((for_index ? disk_has(store, bytes) : disk_allows_segment(store, bytes, reserve)) &&
+            take_free(store, &(struct claim){bytes, reserve, &store->space.capacity, file}))
             return VARVE_OK;
+        if (space_remove_kept(store))
+            continue;
         rc = make_room(store, err);
         if (rc == VARVE_MISS && for_index && reserves) {
             reserves = false;
@@ -187,30 +255,31 @@ take_or_reclaim(varve_store *store, uint64_t bytes, bool for_index, varve_error 
 int
 space_take_for_index(varve_store *store, uint64_t bytes, varve_error *err)
 {
-    return take_or_reclaim(store, bytes, true, err);
+    return take_or_reclaim(store, bytes, NULL, err);
 }
 
 int
-space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err)
+space_take_for_pages(varve_store *store, uint64_t bytes, struct log_file *file, varve_error *err)
 {
-    return take_or_reclaim(store, bytes, false, err);
+    return take_or_reclaim(store, bytes, file, err);
 }
 
 int
 space_take_if_free(varve_store *store, uint64_t bytes)
 {
     uint64_t reserve = survivors_reserve(store);
-    bool taken = disk_allows(store, bytes, reserve) && take_free(&store->space, bytes, &store->space.capacity, reserve);
+    bool taken = disk_allows(store, bytes, reserve) &&
+                 take_free(store, &(struct claim){bytes, reserve, &store->space.capacity, NULL});
 
     return taken ? VARVE_OK : VARVE_E_NOSPC;
 }
 
 int
-space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err)
+space_take_for_survivors(varve_store *store, uint64_t bytes, struct log_file *file, varve_error *err)
 {
-    if (!disk_allows(store, bytes, 0))
+    if (!disk_allows_segment(store, bytes, 0))
         return error_set(err, VARVE_E_NOSPC, "less than min_free would be left in the file system");
-    if (!take_free(&store->space, bytes, &store->space.ceiling, 0))
+    if (!take_free(store, &(struct claim){bytes, 0, &store->space.ceiling, file}))
         return error_set(err, VARVE_E_NOSPC, "no room for the live pages of a segment");
     return VARVE_OK;
 }
@@ -234,16 +303,42 @@ space_give_back(varve_store *store, uint64_t bytes)
     mutex_unlock(&store->space.lock);
 }
 
+/* Bytes of a dropped segment come back. space.lock held. */
+static void
+come_back(varve_store *store, uint64_t bytes)
+{
+    struct space *space = &store->space;
+
+    assert(bytes <= space->returning && bytes <= space->used);
+    space->returning -= bytes;
+    space->used -= bytes;
+    lower_ceiling(store);
+    cond_broadcast(&space->returned);
+}
+
 void
-space_segment_gone(varve_store *store, uint64_t bytes)
+space_segment_gone(varve_store *store, uint64_t bytes, bool removed)
 {
     mutex_lock(&store->space.lock);
-    assert(bytes <= store->space.returning && bytes <= store->space.used);
-    store->space.returning -= bytes;
-    store->space.used -= bytes;
-    lower_ceiling(store);
-    cond_broadcast(&store->space.returned);
+    come_back(store, bytes);
+    store->space.used += removed ? 0 : bytes;
     mutex_unlock(&store->space.lock);
+}
+
+bool
+space_keep_file(varve_store *store, uint64_t bytes)
+{
+    struct space *space = &store->space;
+    bool keep = disk_allows(store, 0, 0);
+
+    mutex_lock(&space->lock);
+    keep = keep && space->used + space->kept <= space->capacity;
+    if (keep) {
+        come_back(store, bytes);
+        space->kept += bytes;
+    }
+    mutex_unlock(&space->lock);
+    return keep;
 }
 
 uint64_t
@@ -252,9 +347,20 @@ space_used(varve_store *store)
     uint64_t used;
 
     mutex_lock(&store->space.lock);
-    used = store->space.used;
+    used = store->space.used + store->space.kept;
     mutex_unlock(&store->space.lock);
     return used;
+}
+
+uint64_t
+space_kept(varve_store *store)
+{
+    uint64_t kept;
+
+    mutex_lock(&store->space.lock);
+    kept = store->space.kept;
+    mutex_unlock(&store->space.lock);
+    return kept;
 }
 
 uint64_t
@@ -280,10 +386,11 @@ space_drop(varve_store *store, struct segment *segment, varve_error *err)
 {
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
     uint64_t bytes = log_segment_space(segment);
+    bool keep = log_keeps_file(store->log, segment);
     int rc, unlinked;
 
     item.u.segment.number = segment->number;
-    rc = store_commit(store, &item, 1, false, err);
+    rc = store_commit(store, &item, 1, keep, err);
     if (rc == VARVE_E_NOMEM) { /* nothing was written: it is dropped another time */
         log_drop_cancel(store->log, segment);
         return rc;
@@ -292,7 +399,7 @@ space_drop(varve_store *store, struct segment *segment, varve_error *err)
     mutex_lock(&store->space.lock);
     store->space.returning += bytes;
     mutex_unlock(&store->space.lock);
-    unlinked = log_drop_finish(store->log, segment, rc == VARVE_OK);
+    unlinked = log_drop_finish(store->log, segment, rc == VARVE_OK, keep);
     if (unlinked < 0) {
         mutex_lock(&store->space.lock);
         store->space.returning -= bytes;
@@ -359,5 +466,9 @@ space_is_over(varve_store *store)
     mutex_lock(&store->space.lock);
     over = store->space.used - store->space.returning > store->space.capacity;
     mutex_unlock(&store->space.lock);
-    return over || !disk_allows(store, 0, 0);
+    while (!over && !disk_allows(store, 0, 0)) {
+        if (!space_remove_kept(store))
+            return true;
+    }
+    return over;
 }

@@ -466,6 +466,8 @@ settle(varve_store *store, varve_error *err)
         rc = store_sync(store, err);
     if (rc == VARVE_OK)
         rc = space_drop_spare(store, err);
+    while (space_remove_kept(store))
+        ;
     log_close_open(store->log);
     while (rc == VARVE_OK)
         rc = log_seal(store->log, err);

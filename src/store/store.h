@@ -84,6 +84,8 @@ struct space {
     uint64_t used;
     uint64_t taken;     /* in all, ever: the same twice when nothing was made between */
     uint64_t returning; /* of dropped segments that still have readers: part of used */
+    uint64_t
+        kept; /* of their files that are kept for the next segments: not part of used, but of what the directory holds */
 };
 
 /* The background thread and those who wait for it. */
@@ -110,6 +112,7 @@ struct varve_store {
         role; /* as a peer it has neither log nor index nor manifest: calls go to the owner, through src/peer */
     struct peer *peer;      /* src/peer's; NULL: never was one */
     struct server *server;  /* src/peer's; NULL: serves nobody */
+    bool writers_left;      /* processes that wrote for the owner before may do so still */
     _Atomic uint64_t peers; /* connections of others */
     struct io_queue_pool *pool;
     struct buffers bounce_memory;
@@ -235,21 +238,28 @@ uint64_t space_capacity(varve_store *store);
 uint64_t space_ceiling(varve_store *store);
 /* Take bytes, reclaiming segments while there are too few. VARVE_OK or VARVE_E_NOSPC. */
 int space_take_for_index(varve_store *store, uint64_t bytes, varve_error *err);
-/* The same, and leave enough for the next segment of survivors. */
-int space_take_for_pages(varve_store *store, uint64_t bytes, varve_error *err);
+/* The same, and leave enough for the next segment of survivors. As hooks->space_take() of log.h, also below. */
+int space_take_for_pages(varve_store *store, uint64_t bytes, struct log_file *file, varve_error *err);
 /* Take bytes if nothing has to be reclaimed for them. VARVE_OK or VARVE_E_NOSPC. */
 int space_take_if_free(varve_store *store, uint64_t bytes);
 /* Take bytes that are there, or VARVE_E_NOSPC: reclaim itself asks. */
-int space_take_for_survivors(varve_store *store, uint64_t bytes, varve_error *err);
+int space_take_for_survivors(varve_store *store, uint64_t bytes, struct log_file *file, varve_error *err);
 /* Count bytes that are there already (recovery, the manifest), whatever the capacity. */
 void space_count(varve_store *store, uint64_t bytes);
 void space_give_back(varve_store *store, uint64_t bytes);
-void space_segment_gone(varve_store *store, uint64_t bytes);
+/* See log.h. */
+void space_segment_gone(varve_store *store, uint64_t bytes, bool removed);
+bool space_keep_file(varve_store *store, uint64_t bytes);
+/* Give up one of the files that are kept for segments. False: there is none. */
+bool space_remove_kept(varve_store *store);
+/* What the directory holds, by the accounts. */
 uint64_t space_used(varve_store *store);
+/* Of this, files that are kept for the next segments. */
+uint64_t space_kept(varve_store *store);
 uint64_t space_taken(varve_store *store);
 /*
- * After log_drop_begin(): tell the manifest, unlink the file, and expect its space. Without a sync: should the power fail in between, the manifest names a
- * segment that is missing, which recovery takes for dropped. VARVE_E_NOMEM: it is as before, and can be dropped another time.
+ * After log_drop_begin(): tell the manifest, keep the file for the next segment, or unlink it and expect its space. Without a sync if it is unlinked: should the power fail in
+ * between, the manifest names a segment that is missing, which recovery takes for dropped. VARVE_E_NOMEM: it is as before, and can be dropped another time.
  */
 int space_drop(varve_store *store, struct segment *segment, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */

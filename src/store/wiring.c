@@ -24,9 +24,10 @@ hook_space_take(void *arg, uint64_t bytes)
 }
 
 static int
-hook_log_space_take(void *arg, enum log_stream stream, uint64_t bytes, varve_error *err)
+hook_log_space_take(void *arg, enum log_stream stream, uint64_t bytes, struct log_file *file, varve_error *err)
 {
-    return stream == LOG_NEW ? space_take_for_pages(arg, bytes, err) : space_take_for_survivors(arg, bytes, err);
+    return stream == LOG_NEW ? space_take_for_pages(arg, bytes, file, err)
+                             : space_take_for_survivors(arg, bytes, file, err);
 }
 
 static void
@@ -36,9 +37,21 @@ hook_space_give_back(void *arg, uint64_t bytes)
 }
 
 static void
-hook_segment_gone(void *arg, uint64_t bytes)
+hook_segment_gone(void *arg, uint64_t bytes, bool removed)
 {
-    space_segment_gone(arg, bytes);
+    space_segment_gone(arg, bytes, removed);
+}
+
+static bool
+hook_file_kept(void *arg, uint64_t bytes)
+{
+    return space_keep_file(arg, bytes);
+}
+
+static void
+hook_space_lost(void *arg, uint64_t bytes)
+{
+    space_count(arg, bytes);
 }
 
 static int
@@ -48,6 +61,8 @@ hook_space_squeeze(void *arg, enum log_stream stream, uint64_t bytes)
     uint64_t dropped = 0;
     int rc = VARVE_OK;
 
+    while (space_remove_kept(store))
+        ;
     if (stream != LOG_NEW)
         return VARVE_MISS; /* reclaim is what asks: it drops its victim instead */
     while (rc == VARVE_OK && dropped < bytes) {
@@ -75,6 +90,7 @@ hook_segment_created(void *arg, struct segment *segment, enum log_stream stream)
     varve_store *store = arg;
 
     COUNT(&store->counters, segments_created, 1);
+    COUNT(&store->counters, segments_recycled, segment->recycled);
     recency_segment_begin(store, segment);
     if (stream == LOG_NEW)
         recency_note_segment(store, segment->bytes);
@@ -250,7 +266,9 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
         .new_file_number = hook_new_file_number,
         .space_take = hook_log_space_take,
         .space_give_back = hook_space_give_back,
+        .file_kept = hook_file_kept,
         .segment_gone = hook_segment_gone,
+        .space_lost = hook_space_lost,
         .space_squeeze = hook_space_squeeze,
         .commit = hook_log_commit,
         .sync_failed = hook_sync_failed,
@@ -264,6 +282,7 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
         .unsealed_max = unsealed_max(store),
         .align_shift = store->align_shift,
         .shared = store->options.share && store->env->share != NULL,
+        .stray = store->writers_left,
     };
     int rc = log_create(store->env, store->pool, &hooks, &settings, &store->log, err);
 

@@ -39,6 +39,7 @@ enum sim_need {
     EVENT(LEVELS_3, "lives with three levels or more", NULL, SIM_NEED_NONE)                                            \
     EVENT(ROTATIONS, "manifests rotated", NULL, SIM_NEED_BOTH)                                                         \
     EVENT(DROPS, "segments dropped", "segments_dropped", SIM_NEED_BOTH)                                                \
+    EVENT(RECYCLED, "segments written over the file of a dropped one", "segments_recycled", SIM_NEED_BOTH)             \
     EVENT(SURVIVORS, "live pages copied out of segments", "survivor_pages", SIM_NEED_BOTH)                             \
     EVENT(LOST_LIVE, "bytes of live pages lost for want of room", "reclaim_lost_bytes", SIM_NEED_BOTH)                 \
     EVENT(NOT_COPIED, "live pages found damaged by reclaim", "reclaim_damaged_pages", SIM_NEED_NONE)                   \

@@ -155,6 +155,7 @@ struct account {
     uint64_t manifest; /* the one in force */
     size_t segments, runs;
     uint64_t segment_bytes, run_bytes, heat_bytes;
+    uint64_t kept_bytes; /* of files for the next segments */
 };
 
 static bool
@@ -180,9 +181,13 @@ judge_directory(void *arg, const struct manifest_state *state)
 
         switch (format_parse_name(entry->name, &number)) {
         case FORMAT_FILE_SEGMENT:
-            named = manifest_state_segment(state, number) != NULL;
-            account->segments++;
-            account->segment_bytes += bytes;
+            if (manifest_state_segment(state, number) != NULL) {
+                account->segments++;
+                account->segment_bytes += bytes;
+            } else {
+                named = log_has_file(sim->store->log, number);
+                account->kept_bytes += bytes + LOG_BLOCK_BYTES;
+            }
             break;
         case FORMAT_FILE_RUN:
             named = has_run(state, number);
@@ -256,11 +261,14 @@ sim_verify_accounts(struct sim *sim)
                  "; there are %zu of %" PRIu64 ", %zu of %" PRIu64,
                  gauges.segments, gauges.segment_bytes, gauges.runs, gauges.run_bytes, account.segments,
                  account.segment_bytes, account.runs, account.run_bytes);
+    if (gauges.kept_bytes != account.kept_bytes)
+        sim_fail("the store keeps files of %" PRIu64 " bytes, there are %" PRIu64, gauges.kept_bytes,
+                 account.kept_bytes);
     if (gauges.heat_file_bytes != account.heat_bytes)
         sim_fail("the store counts %" PRIu64 " bytes for HEAT, it takes %" PRIu64, gauges.heat_file_bytes,
                  account.heat_bytes);
     fixed = gauges.disk_bytes - gauges.segment_bytes - gauges.segments * LOG_BLOCK_BYTES - gauges.run_bytes -
-            gauges.heat_file_bytes - sim->store->manifest_share;
+            gauges.kept_bytes - gauges.heat_file_bytes - sim->store->manifest_share;
     if (sim->fixed != 0 && fixed != sim->fixed)
         sim_fail("%" PRIu64 " bytes in use are no file's; there were %" PRIu64, fixed, sim->fixed);
     if (gauges.disk_bytes < sim_disk_used(sim->disk))
