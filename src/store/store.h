@@ -84,6 +84,7 @@ struct space {
     uint64_t used;
     uint64_t taken;     /* in all, ever: the same twice when nothing was made between */
     uint64_t returning; /* of dropped segments that still have readers: part of used */
+    unsigned stuck;     /* segments dropped last, in a row, of which the file could not be removed */
 };
 
 /* The background thread and those who wait for it. */
