@@ -225,6 +225,8 @@ bool sim_excused(const struct sim *sim);
 void sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err);
 /* Tell the oracle about segments dropped since last asked. */
 void sim_note_drops(struct sim *sim);
+/* Whether segments were dropped since then that pages may be gone with. */
+bool sim_drops_now(const struct sim *sim);
 
 /* sim_faults.c: what may go wrong in this life, and before this call. */
 void sim_faults_of_life(struct sim *sim);
