@@ -238,38 +238,38 @@ touches_begin(struct touches *touches, varve_store *store, struct index_view *vi
     touches->run_count = 0;
 }
 
-/* The value of the page that lies `skip` pages after the one at `place`; 0: dead, or not known. recency.lock held. */
-static uint64_t
-value_of(varve_store *store, uint64_t number, uint64_t place, uint32_t skip)
+/* The pages between two places of a segment. false: it was dropped since it was found, or there was no memory for it. recency.lock held. */
+static bool
+stretch_between(varve_store *store, uint64_t number, uint64_t place, uint64_t end, struct stretch *stretch)
 {
-    const struct heat_segment *segment = log_heat(store->log, number);
-    uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
-
-    if (segment == NULL || page >= segment->count || skip >= segment->count - page)
-        return 0;
-    return heat_value(store->recency.heat, segment, page + skip);
+    stretch->segment = log_heat(store->log, number);
+    if (stretch->segment == NULL)
+        return false;
+    stretch->first = heat_find_from(stretch->segment, place);
+    stretch->end = end < place ? stretch->first : heat_find_from(stretch->segment, end); /* places come from disk */
+    return true;
 }
 
-/* `page_count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
+bool
+recency_stretch(varve_store *store, const struct index_slot *slot, struct stretch *stretch)
+{
+    return stretch_between(store, slot->segment, slot->offset, slot->end, stretch) &&
+           (stretch->first < stretch->end || slot->offset == slot->end);
+}
+
+/* The pages of a stretch were used; the first at `value`, each later one at one less. recency.lock held. */
 static void
-stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t page_count, uint64_t value, bool revive)
+stamp(varve_store *store, const struct stretch *stretch, uint64_t value, bool revive)
 {
     struct heat *heat = store->recency.heat;
-    struct heat_segment *segment = log_heat(store->log, number);
-    uint32_t first = segment == NULL ? 0 : heat_find(segment, place, 0);
 
-    if (segment == NULL || first >= segment->count)
-        return; /* dropped since it was found, or not known */
-    /* Pages without bytes are counted among `page_count`, and heat does not have them: those behind the entry may be others'. */
-    if (page_count > heat_namespace_end(heat, segment, first) - first)
-        page_count = heat_namespace_end(heat, segment, first) - first;
     if (value > heat->clock)
         value = heat->clock; /* more ancestors than the depth of a page says: links are data from disk */
     if (revive)
-        heat_touch_run(heat, segment, first, page_count, value);
-    for (uint32_t i = 0; i < page_count && !revive; i++) {
-        if (heat_is_live(heat, segment, first + i))
-            heat_touch(heat, segment, first + i, value - i);
+        heat_touch_run(heat, stretch->segment, stretch->first, stretch->end - stretch->first, value);
+    for (uint32_t page = stretch->first; page < stretch->end && !revive; page++) {
+        if (heat_is_live(heat, stretch->segment, page))
+            heat_touch(heat, stretch->segment, page, value - (page - stretch->first));
     }
 }
 
@@ -277,14 +277,14 @@ bool
 recency_step_up(struct index_view *view, struct key *key)
 {
     struct key up = {key->ns_id, key->depth - 1, key->branch};
-    struct entry entry;
+    struct index_slot slot;
 
     if (key->depth == 0)
         return false;
-    if (!index_find_key(view, key, &entry))
+    if (!index_find_key(view, key, &slot))
         return false;
-    if (entry.key.depth == key->depth && entry.parent_branch != 0)
-        up = (struct key){key->ns_id, entry.parent_depth, entry.parent_branch};
+    if (slot.first.depth == key->depth && slot.parent_branch != 0)
+        up = (struct key){key->ns_id, slot.parent_depth, slot.parent_branch};
     *key = up;
     return true;
 }
@@ -292,45 +292,71 @@ recency_step_up(struct index_view *view, struct key *key)
 uint64_t
 recency_value(varve_store *store, struct index_view *view, const struct key *key)
 {
-    struct entry entry;
-    uint64_t value;
+    struct key at = *key;
+    struct index_slot slot;
 
-    if (!index_find_key(view, key, &entry))
-        return 0;
-    mutex_lock(&store->recency.lock);
-    value = value_of(store, entry.segment, entry.offset, key->depth - entry.key.depth);
-    mutex_unlock(&store->recency.lock);
-    return value;
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && index_find_key(view, &at, &slot); entries++) {
+        struct stretch stretch;
+        uint64_t value = 0;
+        bool known;
+
+        mutex_lock(&store->recency.lock);
+        known = recency_stretch(store, &slot, &stretch);
+        if (known && stretch.first < stretch.end)
+            value = heat_value(store->recency.heat, stretch.segment, stretch.end - 1);
+        mutex_unlock(&store->recency.lock);
+        if (!known || stretch.first < stretch.end)
+            return value;
+        at = slot.first;
+        if (!recency_step_up(view, &at))
+            break;
+    }
+    return 0;
 }
 
-/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
-static void
-stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
+/*
+ * Stamp the pages of a stretch, of which the last one is `before` pages below the first, and was used at `value` at least: unless it was used no earlier, or is a hole. Whether
+ * there is more to do above them. recency.lock held.
+ */
+static bool
+stamp_stretch(varve_store *store, const struct stretch *stretch, uint64_t value, uint32_t before, bool expires)
 {
-    varve_store *store = touches->store;
+    uint64_t used;
+
+    if (stretch->first == stretch->end)
+        return true;
+    used = heat_value(store->recency.heat, stretch->segment, stretch->end - 1);
+    /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
+    if ((used >= value && used != UINT64_MAX) || (used == 0 && expires))
+        return false;
+    stamp(store, stretch, value + before, !expires);
+    return true;
+}
+
+void
+recency_stamp_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value,
+                        bool expires)
+{
     struct key key = *from;
-    struct entry entry;
+    struct index_slot slot;
 
-    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && recency_step_up(touches->view, &key); entries++) {
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && recency_step_up(view, &key); entries++) {
+        struct stretch stretch;
         uint32_t before;
-        uint64_t used;
-        bool done;
+        bool more;
 
-        if (!index_find_key(touches->view, &key, &entry))
+        if (!index_find_key(view, &key, &slot))
             return;
         value++; /* of the page at key */
-        before = key.depth - entry.key.depth;
+        before = key.depth - slot.first.depth;
         mutex_lock(&store->recency.lock);
-        used = value_of(store, entry.segment, entry.offset, before);
-        /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
-        done = (used >= value && used != UINT64_MAX) || (used == 0 && touches->expires);
-        if (!done)
-            stamp(store, entry.segment, entry.offset, before + 1, value + before, !touches->expires);
+        more =
+            recency_stretch(store, &slot, &stretch) ? stamp_stretch(store, &stretch, value, before, expires) : !expires;
         mutex_unlock(&store->recency.lock);
-        if (done)
+        if (!more)
             return;
         value += before;
-        key = entry.key;
+        key = slot.first;
     }
 }
 
@@ -392,7 +418,8 @@ settle(struct touches *touches)
     if (touches->first_index < 0)
         touches->base--;
     if (touches->has_first)
-        stamp_ancestors(touches, &touches->first, touches->base - (uint64_t)touches->first_index);
+        recency_stamp_ancestors(touches->store, touches->view, &touches->first,
+                                touches->base - (uint64_t)touches->first_index, touches->expires);
 }
 
 static void
@@ -406,8 +433,10 @@ flush_runs(struct touches *touches)
     mutex_lock(&store->recency.lock);
     for (uint32_t i = 0; i < touches->run_count && !touches->skipped; i++) {
         const struct touch_run *run = &touches->runs[i];
+        struct stretch stretch;
 
-        stamp(store, run->segment, run->place, run->count, touches->base - (uint64_t)run->index, true);
+        if (stretch_between(store, run->segment, run->place, run->end, &stretch))
+            stamp(store, &stretch, touches->base - (uint64_t)run->index, true);
     }
     heat_age(store->recency.heat);
     mutex_unlock(&store->recency.lock);
@@ -434,12 +463,16 @@ touches_add(struct touches *touches, const struct location *location, int64_t in
     touches->last_index = index;
     if (goes_on) {
         run->count++;
+        run->end = location->offset + location->size;
         return;
     }
     if (touches->run_count == TOUCH_RUNS_MAX)
         flush_runs(touches);
-    touches->runs[touches->run_count++] =
-        (struct touch_run){.segment = location->segment, .place = location->offset, .count = 1, .index = index};
+    touches->runs[touches->run_count++] = (struct touch_run){.segment = location->segment,
+                                                             .place = location->offset,
+                                                             .end = location->offset + location->size,
+                                                             .count = 1,
+                                                             .index = index};
 }
 
 uint64_t

@@ -116,7 +116,7 @@ judge_parent(struct walk *walk, const struct entry *entry, uint32_t i, uint64_t 
 {
     struct key parent = {entry->key.ns_id, entry->key.depth + i - 1, entry->key.branch};
     unsigned shift = walk->heat->shift;
-    struct entry found;
+    struct index_slot found;
 
     if (i == 0) {
         if (entry->parent_branch != 0)
