@@ -373,17 +373,23 @@ is_recent(varve_store *store, uint32_t ns_id, uint64_t value)
     return recent;
 }
 
-/* The value of the parent of the first page, if it was used lately; else 0. */
+/*
+ * The value of the parent of the first page, if it stands for the call: if it was used so lately that the value of the call's last page, which is as much lower
+ * as that is deeper, is one of lately as well. A long call on a young store would else give its pages values before the horizon, or before a mark that they were used
+ * after. Else 0.
+ */
 static uint64_t
 recent_parent(const struct touches *touches)
 {
     struct key key = touches->first;
-    uint64_t value;
+    uint64_t below = touches->count - 1 - (uint64_t)touches->first_index, value;
 
     if (!touches->has_first || !recency_step_up(touches->view, &key))
         return 0;
     value = recency_value(touches->store, touches->view, &key);
-    return is_recent(touches->store, key.ns_id, value) ? value : 0;
+    if (value == 0 || value == UINT64_MAX || value < below) /* dead, or pinned: that says nothing of when it was used */
+        return 0;
+    return is_recent(touches->store, key.ns_id, value - below) ? value : 0;
 }
 
 /* Decide what values the call's pages get: room for its pages, and for as many ancestors as there can be above them. */

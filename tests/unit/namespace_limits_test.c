@@ -141,6 +141,24 @@ test_old_store(void **state)
     }
 }
 
+/* However young the store is: pages of a put that is longer than the store is old are as live as the parent that the put names. */
+static void
+test_young_store(void **state)
+{
+    static uint8_t data[PAGE_BYTES];
+    static struct iovec iov = {data, PAGE_BYTES};
+    static varve_page pages[PAGES];
+
+    (void)state;
+    assert_int_equal(life_put(CHAIN, 2, PAGE_BYTES), 2);
+    name_chain(CHAIN);
+    for (uint32_t i = 0; i < PAGES; i++)
+        pages[i] = (varve_page){.id = ids[i], .iov = &iov, .iov_count = 1};
+    assert_int_equal(varve_put_batch(life.store, life.ns, &ids[1], pages + 2, PAGES - 2, 0, &life.err), VARVE_OK);
+    set_limits(0, TTL_S);
+    assert_int_equal(exist(CHAIN), PAGES);
+}
+
 /* A put of new pages behind an expired parent does not bring that back. */
 static void
 test_expired_parent(void **state)
@@ -448,6 +466,7 @@ main(void)
         TEST(test_time_to_live),
         TEST(test_uses),
         TEST(test_old_store),
+        TEST(test_young_store),
         TEST(test_expired_parent),
         TEST(test_empty_page_removed),
         TEST(test_clear_keeps_limits),
