@@ -365,8 +365,6 @@ is_recent(varve_store *store, uint32_t ns_id, uint64_t value)
 {
     bool recent;
 
-    if (value == 0 || value == UINT64_MAX) /* dead, or pinned: that says nothing of when it was used */
-        return false;
     mutex_lock(&store->recency.lock);
     recent = heat_is_recent_in(store->recency.heat, ns_id, value);
     mutex_unlock(&store->recency.lock);
@@ -392,6 +390,31 @@ recent_parent(const struct touches *touches)
     return is_recent(touches->store, key.ns_id, value - below) ? value : 0;
 }
 
+/*
+ * Whether all that was found was used lately: the last page of each run, since those above it are at least as young. Of a chain whose head everybody uses the end may be
+ * old; and of runs that no link joins one may be dead while the other was just stored. Where there may be more runs it is not known.
+ */
+static bool
+all_recent(const struct touches *touches)
+{
+    varve_store *store = touches->store;
+    bool recent = touches->run_count > 0 && touches->run_count < TOUCH_RUNS_MAX;
+
+    mutex_lock(&store->recency.lock);
+    for (uint32_t i = 0; i < touches->run_count && recent; i++) {
+        const struct touch_run *run = &touches->runs[i];
+        struct stretch stretch;
+        uint64_t value = 0;
+
+        if (stretch_between(store, run->segment, run->place, run->end, &stretch) && stretch.first < stretch.end)
+            value = heat_value(store->recency.heat, stretch.segment, stretch.end - 1);
+        recent =
+            value != 0 && value != UINT64_MAX && heat_is_recent_in(store->recency.heat, touches->first.ns_id, value);
+    }
+    mutex_unlock(&store->recency.lock);
+    return recent;
+}
+
 /* Decide what values the call's pages get: room for its pages, and for as many ancestors as there can be above them. */
 static void
 settle(struct touches *touches)
@@ -402,13 +425,9 @@ settle(struct touches *touches)
 
     if (touches->base != 0 || touches->skipped)
         return;
-    /* The last page: those above it are at least as young, but of a chain whose head everybody uses the end may be old. */
-    if (touches->unless_recent && touches->has_first &&
-        is_recent(touches->store, touches->last.key.ns_id,
-                  recency_value(touches->store, touches->view, &touches->last.key))) {
-        touches->skipped = true;
+    touches->skipped = touches->unless_recent && all_recent(touches);
+    if (touches->skipped)
         return;
-    }
     /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
     parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     mutex_lock(&recency->lock);
