@@ -431,7 +431,8 @@ settle(struct touches *touches)
     /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
     parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     mutex_lock(&recency->lock);
-    if (recency->judge != NULL) /* once: of the call's new pages, too, none is older than the one behind it */
+    /* Once: of the call's new pages, too, none is older than the one behind it. Under a time to live older ones would be gone before it is over. */
+    if (recency->judge != NULL && !touches->expires)
         touches->demotion = judge_demotion(recency->judge, recency->heat);
     if (parent != 0) {
         touches->base = parent + (uint64_t)touches->first_index;
