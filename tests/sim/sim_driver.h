@@ -143,6 +143,7 @@ struct sim {
     uint64_t stats[SIM_STATS_MAX]; /* the store's, after the last call */
     bool faulty;                   /* operations may fail in this life: no answer is also an answer */
     struct sim_recency *recency;   /* namespace * pages + page, of this life */
+    unsigned recency_shift;        /* of epochs, then */
     uint64_t recency_losses;       /* of live pages, then */
     bool holes;                    /* something but age has taken pages from the middle of chains */
     bool lowered;                  /* the capacity is below what is used */
