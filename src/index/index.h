@@ -171,8 +171,17 @@ void index_cursor_deinit(struct index_cursor *cursor);
  */
 bool index_cursor_find(struct index_cursor *cursor, uint32_t ns_id, const varve_id *id, struct location *out);
 
-/* A live entry that covers (ns_id, branch, depth): its ids, sums and sizes are not given. false: there is none. */
-bool index_find_key(struct index_view *view, const struct key *key, struct entry *out);
+/* What lies at a position of a branch: the pages of an entry, from its first one down to that position. */
+struct index_slot {
+    struct key first; /* the entry's */
+    uint64_t parent_branch;
+    uint32_t parent_depth;
+    uint64_t segment;
+    uint64_t offset, end; /* from where the first page begins to where the page at the position ends, padded */
+};
+
+/* A live entry that covers (ns_id, branch, depth). false: there is none. */
+bool index_find_key(struct index_view *view, const struct key *key, struct index_slot *out);
 
 /*
  * All entries of the view in key order, dead ones (segment or namespace gone) left out; removed pages are the caller's to filter.

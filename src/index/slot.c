@@ -34,17 +34,23 @@ window_start(const struct key *key, uint32_t pages)
     return start;
 }
 
-/* The entry without what its owner may take away. */
+/* What is known once the entry's owner may have taken it away. */
 static void
-give(const struct entry *entry, struct entry *out)
+give(const struct entry *entry, const struct key *key, struct index_slot *out)
 {
-    *out = *entry;
-    out->ids = out->sums = out->sizes = NULL;
+    *out = (struct index_slot){
+        .first = entry->key,
+        .parent_branch = entry->parent_branch,
+        .parent_depth = entry->parent_depth,
+        .segment = entry->segment,
+        .offset = entry->offset,
+        .end = entry_page_offset(entry, key->depth - entry->key.depth + 1),
+    };
 }
 
 static bool
 find_in_memtable(const struct index_view *view, const struct memtable *memtable, const struct key *key,
-                 struct entry *out)
+                 struct index_slot *out)
 {
     uint32_t pages = atomic_load_explicit(&memtable->entry_pages_max, memory_order_relaxed);
     struct key start;
@@ -55,7 +61,7 @@ find_in_memtable(const struct index_view *view, const struct memtable *memtable,
     for (const struct mem_entry *node = memtable_seek(memtable, &start);
          node != NULL && key_compare(&node->entry.key, key) <= 0; node = memtable_next(node)) {
         if (covers(view, &node->entry, key)) {
-            give(&node->entry, out);
+            give(&node->entry, key, out);
             return true;
         }
     }
@@ -63,7 +69,7 @@ find_in_memtable(const struct index_view *view, const struct memtable *memtable,
 }
 
 static bool
-find_in_block(const struct index_view *view, const uint8_t *block, const struct key *key, struct entry *out)
+find_in_block(const struct index_view *view, const uint8_t *block, const struct key *key, struct index_slot *out)
 {
     struct block_walk walk;
     struct entry entry;
@@ -71,7 +77,7 @@ find_in_block(const struct index_view *view, const uint8_t *block, const struct 
     block_walk_init(&walk, block);
     while (block_walk_next(&walk, &entry) && key_compare(&entry.key, key) <= 0) {
         if (covers(view, &entry, key)) {
-            give(&entry, out);
+            give(&entry, key, out);
             return true;
         }
     }
@@ -79,7 +85,7 @@ find_in_block(const struct index_view *view, const uint8_t *block, const struct 
 }
 
 static bool
-find_in_run(const struct index_view *view, const struct run *run, const struct key *key, struct entry *out)
+find_in_run(const struct index_view *view, const struct run *run, const struct key *key, struct index_slot *out)
 {
     struct block_cache *cache = &view->index->cache;
     struct key start = window_start(key, run->entry_pages_max);
@@ -105,7 +111,7 @@ find_in_run(const struct index_view *view, const struct run *run, const struct k
 }
 
 bool
-index_find_key(struct index_view *view, const struct key *key, struct entry *out)
+index_find_key(struct index_view *view, const struct key *key, struct index_slot *out)
 {
     for (uint32_t i = 0; i < view->memtable_count; i++) {
         if (find_in_memtable(view, view->memtables[i], key, out))

@@ -180,16 +180,25 @@ log_has_work(struct log *log)
     return work;
 }
 
+/* The file was cut to so many bytes, and is as long as that from now on, whatever becomes of the seal. */
 static void
-seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
+note_cut(struct log *log, struct segment *segment, uint64_t bytes)
 {
-    uint64_t surplus = 0;
+    uint64_t surplus;
 
+    mutex_lock(&log->lock);
+    surplus = segment->bytes - bytes;
+    segment->bytes = bytes;
+    mutex_unlock(&log->lock);
+    log->hooks.space_give_back(log->hooks.arg, surplus);
+}
+
+static void
+seal_end(struct log *log, struct segment *segment, bool sealed)
+{
     mutex_lock(&log->lock);
     segment->sealing = false;
     if (sealed) {
-        surplus = segment->bytes - bytes;
-        segment->bytes = bytes;
         segment->phase = SEGMENT_SEALED;
         log->death_possible = true;
         segment->synced = segment->append;
@@ -204,7 +213,6 @@ seal_end(struct log *log, struct segment *segment, bool sealed, uint64_t bytes)
     if (sealed) {
         log->hooks.segment_sealed(log->hooks.arg, segment);
         log_file_release(log, segment);
-        log->hooks.space_give_back(log->hooks.arg, surplus);
     }
     log_release(log, segment);
 }
@@ -219,13 +227,15 @@ log_seal(struct log *log, varve_error *err)
     if (segment == NULL)
         return VARVE_MISS;
     bytes = segment->append; /* nothing changes it any more */
-    if (log->env->ops->truncate(segment->file, bytes) < 0)
-        bytes = segment->bytes; /* keeps its whole length */
+    if (log->env->ops->truncate(segment->file, bytes) == 0)
+        note_cut(log, segment, bytes);
+    else
+        bytes = segment->bytes; /* keeps the length it has */
     rc = sync_segment(log, segment, err);
     if (rc == VARVE_OK)
         rc = sync_names(log, segment->name, err);
     if (rc == VARVE_OK)
         rc = commit_seal(log, segment, bytes, false, err);
-    seal_end(log, segment, rc == VARVE_OK, bytes);
+    seal_end(log, segment, rc == VARVE_OK);
     return rc;
 }

@@ -139,6 +139,14 @@ heat_find(const struct heat_segment *segment, uint64_t place, uint32_t guess)
     return page < segment->count && segment->at[page] == at ? page : segment->count;
 }
 
+uint32_t
+heat_find_from(const struct heat_segment *segment, uint64_t place)
+{
+    uint64_t at = place / HEAT_UNIT + (place % HEAT_UNIT != 0);
+
+    return at > UINT32_MAX ? segment->count : lower_bound(segment, (uint32_t)at);
+}
+
 /* The span that holds the pages from `at` on: the last one that begins there or before; span_count: none. */
 static uint32_t
 span_of(const struct heat_segment *segment, uint32_t at)
@@ -182,12 +190,6 @@ heat_part_at(const struct heat *heat, const struct heat_segment *segment, uint32
         part.next_span = span_of(segment, segment->at[page]);
     (void)heat_next_part(heat, segment, false, &part);
     return part;
-}
-
-uint32_t
-heat_namespace_end(const struct heat *heat, const struct heat_segment *segment, uint32_t page)
-{
-    return heat_part_at(heat, segment, page).end;
 }
 
 int

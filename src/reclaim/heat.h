@@ -116,8 +116,8 @@ int heat_add(struct heat *heat, struct heat_segment *segment, uint32_t ns_id, co
 /* Index of the page at `place`, or segment->count. `guess` is tried first. */
 uint32_t heat_find(const struct heat_segment *segment, uint64_t place, uint32_t guess);
 
-/* Behind the last page of those from `page` on that are one namespace's; where none has limits, and so it makes no difference, the segment's last. */
-uint32_t heat_namespace_end(const struct heat *heat, const struct heat_segment *segment, uint32_t page);
+/* Index of the first page that begins at `place` or behind it, or segment->count. */
+uint32_t heat_find_from(const struct heat_segment *segment, uint64_t place);
 
 /* Used at `value`, if that is younger. */
 void heat_touch(struct heat *heat, struct heat_segment *segment, uint32_t page, uint64_t value);

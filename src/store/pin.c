@@ -58,30 +58,6 @@ pin_budget(varve_store *store)
     return bytes < capacity / PIN_SHARE_MAX ? bytes : capacity / PIN_SHARE_MAX;
 }
 
-/* Pages of an entry that are on the way to the root. */
-struct stretch {
-    struct heat_segment *segment;
-    uint32_t first, end;
-};
-
-/* Pages of the entry up to the one at `depth`. false: not known to recency. recency.lock held. */
-static bool
-stretch_of(const struct pinning *pinning, const struct entry *entry, uint32_t depth, struct stretch *stretch)
-{
-    uint32_t count = depth - entry->key.depth + 1;
-
-    stretch->segment = log_heat(pinning->store->log, entry->segment);
-    if (stretch->segment == NULL)
-        return false;
-    stretch->first = heat_find(stretch->segment, entry->offset, 0);
-    if (stretch->first == stretch->segment->count)
-        return false;
-    stretch->end = heat_namespace_end(pinning->store->recency.heat, stretch->segment, stretch->first);
-    if (count < stretch->end - stretch->first)
-        stretch->end = stretch->first + count;
-    return true;
-}
-
 /* Bytes of the pages of a stretch that are not pinned yet; pin them. Those of a namespace with a time to live only while they are live. */
 static uint64_t
 pin_stretch(const struct pinning *pinning, const struct stretch *stretch, bool pin)
@@ -115,17 +91,17 @@ pin_ancestors(struct pinning *pinning, const struct key *from, bool pin)
     struct recency *recency = &pinning->store->recency;
     struct key key = *from;
     struct stretch stretch;
-    struct entry entry;
+    struct index_slot slot;
     uint64_t bytes = 0;
 
     for (uint32_t entries = 0; entries < ANCESTORS_MAX && recency_step_up(pinning->view, &key); entries++) {
-        if (!index_find_key(pinning->view, &key, &entry))
+        if (!index_find_key(pinning->view, &key, &slot))
             break;
         mutex_lock(&recency->lock);
-        if (!cleared(pinning) && stretch_of(pinning, &entry, key.depth, &stretch))
+        if (!cleared(pinning) && recency_stretch(pinning->store, &slot, &stretch))
             bytes += pin_stretch(pinning, &stretch, pin);
         mutex_unlock(&recency->lock);
-        key = entry.key;
+        key = slot.first;
     }
     return bytes;
 }

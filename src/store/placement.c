@@ -59,7 +59,7 @@ assign_place(struct placement *placement, struct index_view *view, const struct 
 {
     varve_store *store = placement->store;
     struct key place = {.ns_id = placement->ns_id};
-    struct entry taken;
+    struct index_slot taken;
     struct branch_tip *tip;
     bool goes_on = false;
 

@@ -238,38 +238,38 @@ touches_begin(struct touches *touches, varve_store *store, struct index_view *vi
     touches->run_count = 0;
 }
 
-/* The value of the page that lies `skip` pages after the one at `place`; 0: dead, or not known. recency.lock held. */
-static uint64_t
-value_of(varve_store *store, uint64_t number, uint64_t place, uint32_t skip)
+/* The pages between two places of a segment. false: it was dropped since it was found, or there was no memory for it. recency.lock held. */
+static bool
+stretch_between(varve_store *store, uint64_t number, uint64_t place, uint64_t end, struct stretch *stretch)
 {
-    const struct heat_segment *segment = log_heat(store->log, number);
-    uint32_t page = segment == NULL ? 0 : heat_find(segment, place, 0);
-
-    if (segment == NULL || page >= segment->count || skip >= segment->count - page)
-        return 0;
-    return heat_value(store->recency.heat, segment, page + skip);
+    stretch->segment = log_heat(store->log, number);
+    if (stretch->segment == NULL)
+        return false;
+    stretch->first = heat_find_from(stretch->segment, place);
+    stretch->end = end < place ? stretch->first : heat_find_from(stretch->segment, end); /* places come from disk */
+    return true;
 }
 
-/* `page_count` pages from `place` on were used; the first at `value`, each later one at one less. recency.lock held. */
+bool
+recency_stretch(varve_store *store, const struct index_slot *slot, struct stretch *stretch)
+{
+    return stretch_between(store, slot->segment, slot->offset, slot->end, stretch) &&
+           (stretch->first < stretch->end || slot->offset == slot->end);
+}
+
+/* The pages of a stretch were used; the first at `value`, each later one at one less. recency.lock held. */
 static void
-stamp(varve_store *store, uint64_t number, uint64_t place, uint32_t page_count, uint64_t value, bool revive)
+stamp(varve_store *store, const struct stretch *stretch, uint64_t value, bool revive)
 {
     struct heat *heat = store->recency.heat;
-    struct heat_segment *segment = log_heat(store->log, number);
-    uint32_t first = segment == NULL ? 0 : heat_find(segment, place, 0);
 
-    if (segment == NULL || first >= segment->count)
-        return; /* dropped since it was found, or not known */
-    /* Pages without bytes are counted among `page_count`, and heat does not have them: those behind the entry may be others'. */
-    if (page_count > heat_namespace_end(heat, segment, first) - first)
-        page_count = heat_namespace_end(heat, segment, first) - first;
     if (value > heat->clock)
         value = heat->clock; /* more ancestors than the depth of a page says: links are data from disk */
     if (revive)
-        heat_touch_run(heat, segment, first, page_count, value);
-    for (uint32_t i = 0; i < page_count && !revive; i++) {
-        if (heat_is_live(heat, segment, first + i))
-            heat_touch(heat, segment, first + i, value - i);
+        heat_touch_run(heat, stretch->segment, stretch->first, stretch->end - stretch->first, value);
+    for (uint32_t page = stretch->first; page < stretch->end && !revive; page++) {
+        if (heat_is_live(heat, stretch->segment, page))
+            heat_touch(heat, stretch->segment, page, value - (page - stretch->first));
     }
 }
 
@@ -277,14 +277,14 @@ bool
 recency_step_up(struct index_view *view, struct key *key)
 {
     struct key up = {key->ns_id, key->depth - 1, key->branch};
-    struct entry entry;
+    struct index_slot slot;
 
     if (key->depth == 0)
         return false;
-    if (!index_find_key(view, key, &entry))
+    if (!index_find_key(view, key, &slot))
         return false;
-    if (entry.key.depth == key->depth && entry.parent_branch != 0)
-        up = (struct key){key->ns_id, entry.parent_depth, entry.parent_branch};
+    if (slot.first.depth == key->depth && slot.parent_branch != 0)
+        up = (struct key){key->ns_id, slot.parent_depth, slot.parent_branch};
     *key = up;
     return true;
 }
@@ -292,45 +292,71 @@ recency_step_up(struct index_view *view, struct key *key)
 uint64_t
 recency_value(varve_store *store, struct index_view *view, const struct key *key)
 {
-    struct entry entry;
-    uint64_t value;
+    struct key at = *key;
+    struct index_slot slot;
 
-    if (!index_find_key(view, key, &entry))
-        return 0;
-    mutex_lock(&store->recency.lock);
-    value = value_of(store, entry.segment, entry.offset, key->depth - entry.key.depth);
-    mutex_unlock(&store->recency.lock);
-    return value;
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && index_find_key(view, &at, &slot); entries++) {
+        struct stretch stretch;
+        uint64_t value = 0;
+        bool known;
+
+        mutex_lock(&store->recency.lock);
+        known = recency_stretch(store, &slot, &stretch);
+        if (known && stretch.first < stretch.end)
+            value = heat_value(store->recency.heat, stretch.segment, stretch.end - 1);
+        mutex_unlock(&store->recency.lock);
+        if (!known || stretch.first < stretch.end)
+            return value;
+        at = slot.first;
+        if (!recency_step_up(view, &at))
+            break;
+    }
+    return 0;
 }
 
-/* Stamp the ancestors of `from`, which was used at `value`, until one is young enough. */
-static void
-stamp_ancestors(struct touches *touches, const struct key *from, uint64_t value)
+/*
+ * Stamp the pages of a stretch, of which the last one is `before` pages below the first, and was used at `value` at least: unless it was used no earlier, or is a hole. Whether
+ * there is more to do above them. recency.lock held.
+ */
+static bool
+stamp_stretch(varve_store *store, const struct stretch *stretch, uint64_t value, uint32_t before, bool expires)
 {
-    varve_store *store = touches->store;
+    uint64_t used;
+
+    if (stretch->first == stretch->end)
+        return true;
+    used = heat_value(store->recency.heat, stretch->segment, stretch->end - 1);
+    /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
+    if ((used >= value && used != UINT64_MAX) || (used == 0 && expires))
+        return false;
+    stamp(store, stretch, value + before, !expires);
+    return true;
+}
+
+void
+recency_stamp_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value,
+                        bool expires)
+{
     struct key key = *from;
-    struct entry entry;
+    struct index_slot slot;
 
-    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && recency_step_up(touches->view, &key); entries++) {
+    for (uint32_t entries = 0; entries < ANCESTOR_ENTRIES_MAX && recency_step_up(view, &key); entries++) {
+        struct stretch stretch;
         uint32_t before;
-        uint64_t used;
-        bool done;
+        bool more;
 
-        if (!index_find_key(touches->view, &key, &entry))
+        if (!index_find_key(view, &key, &slot))
             return;
         value++; /* of the page at key */
-        before = key.depth - entry.key.depth;
+        before = key.depth - slot.first.depth;
         mutex_lock(&store->recency.lock);
-        used = value_of(store, entry.segment, entry.offset, before);
-        /* A pinned one says nothing of those above it. One that must not be revived is a hole: what is above it cannot be hit from here. */
-        done = (used >= value && used != UINT64_MAX) || (used == 0 && touches->expires);
-        if (!done)
-            stamp(store, entry.segment, entry.offset, before + 1, value + before, !touches->expires);
+        more =
+            recency_stretch(store, &slot, &stretch) ? stamp_stretch(store, &stretch, value, before, expires) : !expires;
         mutex_unlock(&store->recency.lock);
-        if (done)
+        if (!more)
             return;
         value += before;
-        key = entry.key;
+        key = slot.first;
     }
 }
 
@@ -339,25 +365,54 @@ is_recent(varve_store *store, uint32_t ns_id, uint64_t value)
 {
     bool recent;
 
-    if (value == 0 || value == UINT64_MAX) /* dead, or pinned: that says nothing of when it was used */
-        return false;
     mutex_lock(&store->recency.lock);
     recent = heat_is_recent_in(store->recency.heat, ns_id, value);
     mutex_unlock(&store->recency.lock);
     return recent;
 }
 
-/* The value of the parent of the first page, if it was used lately; else 0. */
+/*
+ * The value of the parent of the first page, if it stands for the call: if it was used so lately that the value of the call's last page, which is as much lower
+ * as that is deeper, is one of lately as well. A long call on a young store would else give its pages values before the horizon, or before a mark that they were used
+ * after. Else 0.
+ */
 static uint64_t
 recent_parent(const struct touches *touches)
 {
     struct key key = touches->first;
-    uint64_t value;
+    uint64_t below = touches->count - 1 - (uint64_t)touches->first_index, value;
 
     if (!touches->has_first || !recency_step_up(touches->view, &key))
         return 0;
     value = recency_value(touches->store, touches->view, &key);
-    return is_recent(touches->store, key.ns_id, value) ? value : 0;
+    if (value == 0 || value == UINT64_MAX || value < below) /* dead, or pinned: that says nothing of when it was used */
+        return 0;
+    return is_recent(touches->store, key.ns_id, value - below) ? value : 0;
+}
+
+/*
+ * Whether all that was found was used lately: the last page of each run, since those above it are at least as young. Of a chain whose head everybody uses the end may be
+ * old; and of runs that no link joins one may be dead while the other was just stored. Where there may be more runs it is not known.
+ */
+static bool
+all_recent(const struct touches *touches)
+{
+    varve_store *store = touches->store;
+    bool recent = touches->run_count > 0 && touches->run_count < TOUCH_RUNS_MAX;
+
+    mutex_lock(&store->recency.lock);
+    for (uint32_t i = 0; i < touches->run_count && recent; i++) {
+        const struct touch_run *run = &touches->runs[i];
+        struct stretch stretch;
+        uint64_t value = 0;
+
+        if (stretch_between(store, run->segment, run->place, run->end, &stretch) && stretch.first < stretch.end)
+            value = heat_value(store->recency.heat, stretch.segment, stretch.end - 1);
+        recent =
+            value != 0 && value != UINT64_MAX && heat_is_recent_in(store->recency.heat, touches->first.ns_id, value);
+    }
+    mutex_unlock(&store->recency.lock);
+    return recent;
 }
 
 /* Decide what values the call's pages get: room for its pages, and for as many ancestors as there can be above them. */
@@ -370,17 +425,14 @@ settle(struct touches *touches)
 
     if (touches->base != 0 || touches->skipped)
         return;
-    /* The last page: those above it are at least as young, but of a chain whose head everybody uses the end may be old. */
-    if (touches->unless_recent && touches->has_first &&
-        is_recent(touches->store, touches->last.key.ns_id,
-                  recency_value(touches->store, touches->view, &touches->last.key))) {
-        touches->skipped = true;
+    touches->skipped = touches->unless_recent && all_recent(touches);
+    if (touches->skipped)
         return;
-    }
     /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
     parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     mutex_lock(&recency->lock);
-    if (recency->judge != NULL) /* once: of the call's new pages, too, none is older than the one behind it */
+    /* Once: of the call's new pages, too, none is older than the one behind it. Under a time to live older ones would be gone before it is over. */
+    if (recency->judge != NULL && !touches->expires)
         touches->demotion = judge_demotion(recency->judge, recency->heat);
     if (parent != 0) {
         touches->base = parent + (uint64_t)touches->first_index;
@@ -392,7 +444,8 @@ settle(struct touches *touches)
     if (touches->first_index < 0)
         touches->base--;
     if (touches->has_first)
-        stamp_ancestors(touches, &touches->first, touches->base - (uint64_t)touches->first_index);
+        recency_stamp_ancestors(touches->store, touches->view, &touches->first,
+                                touches->base - (uint64_t)touches->first_index, touches->expires);
 }
 
 static void
@@ -406,8 +459,10 @@ flush_runs(struct touches *touches)
     mutex_lock(&store->recency.lock);
     for (uint32_t i = 0; i < touches->run_count && !touches->skipped; i++) {
         const struct touch_run *run = &touches->runs[i];
+        struct stretch stretch;
 
-        stamp(store, run->segment, run->place, run->count, touches->base - (uint64_t)run->index, true);
+        if (stretch_between(store, run->segment, run->place, run->end, &stretch))
+            stamp(store, &stretch, touches->base - (uint64_t)run->index, true);
     }
     heat_age(store->recency.heat);
     mutex_unlock(&store->recency.lock);
@@ -434,12 +489,16 @@ touches_add(struct touches *touches, const struct location *location, int64_t in
     touches->last_index = index;
     if (goes_on) {
         run->count++;
+        run->end = location->offset + location->size;
         return;
     }
     if (touches->run_count == TOUCH_RUNS_MAX)
         flush_runs(touches);
-    touches->runs[touches->run_count++] =
-        (struct touch_run){.segment = location->segment, .place = location->offset, .count = 1, .index = index};
+    touches->runs[touches->run_count++] = (struct touch_run){.segment = location->segment,
+                                                             .place = location->offset,
+                                                             .end = location->offset + location->size,
+                                                             .count = 1,
+                                                             .index = index};
 }
 
 uint64_t

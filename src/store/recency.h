@@ -42,9 +42,15 @@ struct recency {
 /* Pages that lie one after another in a segment, and on the chain. */
 struct touch_run {
     uint64_t segment;
-    uint64_t place;
+    uint64_t place, end; /* where the first one begins, and the last one ends */
     uint32_t count;
     int64_t index; /* of its first page in the call */
+};
+
+/* Pages [first, end) of a segment, as heat counts them. */
+struct stretch {
+    struct heat_segment *segment;
+    uint32_t first, end;
 };
 
 /* What one call used of one chain. For one thread; small enough for the stack. */
@@ -118,8 +124,18 @@ void recency_segment_end(varve_store *store, struct segment *segment);
 void recency_segment_trim(varve_store *store, struct segment *segment);
 /* Pages of an entry were stored; the one at index i was used at value - i. */
 void recency_add(varve_store *store, const struct entry *entry, uint64_t value);
-/* The value of the page at a key; 0: dead, or not known; UINT64_MAX: pinned. */
+/*
+ * The pages of a slot, as heat has them. There may be none: those without bytes take no place, and are not known to it. false: nothing is known of those that
+ * have. recency.lock held.
+ */
+bool recency_stretch(varve_store *store, const struct index_slot *slot, struct stretch *stretch);
+/* The value of the page at a key, or, if that has no bytes, of the nearest ancestor that has; 0: dead, or not known; UINT64_MAX: pinned. */
 uint64_t recency_value(varve_store *store, struct index_view *view, const struct key *key);
+/*
+ * The page at *from was used at `value`: stamp its ancestors, until one is young enough; where pages expire, also until one is dead, and stays so.
+ */
+void recency_stamp_ancestors(varve_store *store, struct index_view *view, const struct key *from, uint64_t value,
+                             bool expires);
 /* Whether the page at a location is live; one without bytes is. */
 bool recency_is_live(varve_store *store, const struct location *location);
 /* The parent of the page at *key, which becomes the parent's. false: none is known. */

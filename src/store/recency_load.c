@@ -21,6 +21,7 @@ struct loading {
     uint64_t first, last_number; /* file numbers of segments */
     struct entry last;           /* of which the next entry may be the rest */
     uint64_t value;              /* of the page after it */
+    bool dead_above;             /* the last page, or the parent of a branch, is not live, or not there */
 };
 
 void
@@ -72,24 +73,6 @@ unknown_value(const struct loading *loading, const struct entry *entry)
            depth;
 }
 
-/* The value of the entry's first page: its parent's, if that has one. */
-static uint64_t
-first_value(const struct loading *loading, const struct entry *entry)
-{
-    struct key key = entry->key;
-    uint64_t value = 0;
-
-    if (loading->last.count > 0 && entry->key.ns_id == loading->last.key.ns_id &&
-        entry->key.branch == loading->last.key.branch &&
-        entry->key.depth == loading->last.key.depth + loading->last.count)
-        return loading->value;
-    if (entry->parent_branch != 0)
-        key = (struct key){entry->key.ns_id, entry->parent_depth, entry->parent_branch};
-    if (entry->parent_branch != 0 || key.depth-- > 0)
-        value = recency_value(loading->store, loading->view, &key);
-    return value != 0 && value != UINT64_MAX ? value : unknown_value(loading, entry);
-}
-
 /* The value of a page so far below one of a value. Of a chain that is longer than there are values, all the rest are as old, and live. */
 static uint64_t
 below(varve_store *store, uint64_t value, uint64_t depth)
@@ -107,9 +90,36 @@ below(varve_store *store, uint64_t value, uint64_t depth)
     return value - floor > depth ? value - depth : floor;
 }
 
+/* The value of the entry's first page: one less than its parent's, if that has one. */
+static uint64_t
+first_value(struct loading *loading, const struct entry *entry)
+{
+    struct key key = entry->key;
+    uint64_t value = 0;
+
+    if (loading->last.count > 0 && entry->key.ns_id == loading->last.key.ns_id &&
+        entry->key.branch == loading->last.key.branch &&
+        entry->key.depth == loading->last.key.depth + loading->last.count)
+        return loading->value;
+    if (entry->parent_branch != 0)
+        key = (struct key){entry->key.ns_id, entry->parent_depth, entry->parent_branch};
+    if (entry->parent_branch != 0 || key.depth-- > 0)
+        value = recency_value(loading->store, loading->view, &key);
+    loading->dead_above = value == 0;
+    return value != 0 && value != UINT64_MAX ? below(loading->store, value, 1) : unknown_value(loading, entry);
+}
+
+/* A live page is younger than what is above it, which was used, or put again, after HEAT was written: so it has been used since. */
+static void
+raise_ancestors(const struct loading *loading, const struct key *key, uint64_t value)
+{
+    if (value != 0 && value != UINT64_MAX)
+        recency_stamp_ancestors(loading->store, loading->view, key, value, false);
+}
+
 /* Make pages known, the first as old as *value if it is not; *value: of the page behind them. */
 static void
-load_pages(const struct loading *loading, const struct entry *pages, uint64_t *value)
+load_pages(struct loading *loading, const struct entry *pages, uint64_t *value)
 {
     struct key last = pages->key;
     uint64_t known;
@@ -117,6 +127,11 @@ load_pages(const struct loading *loading, const struct entry *pages, uint64_t *v
     recency_add(loading->store, pages, *value);
     last.depth += pages->count - 1;
     known = recency_value(loading->store, loading->view, &last); /* HEAT had it, or it was used meanwhile */
+    if (loading->dead_above && pages->count > 1)
+        raise_ancestors(loading, &pages->key, recency_value(loading->store, loading->view, &pages->key));
+    if ((loading->dead_above && pages->count == 1) || known > *value + 1)
+        raise_ancestors(loading, &last, known);
+    loading->dead_above = known == 0;
     if (known != 0 && known != UINT64_MAX)
         *value = below(loading->store, known, 1);
     else

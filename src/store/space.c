@@ -10,8 +10,9 @@
 
 #define READERS_WAIT_MS   10
 #define READERS_WAITS_MAX 100 /* a second for readers of dropped segments; then more are dropped */
-#define AHEAD_SHARE       8   /* of the capacity, at most, is kept free for the next segments */
-#define RUN_BYTES_A_PAGE  48  /* of the run that the active memtable will make: about 25, and its locator */
+#define STUCK_MAX         3 /* dropped segments in a row that leave their files: else all would be dropped, and make no room */
+#define AHEAD_SHARE       8  /* of the capacity, at most, is kept free for the next segments */
+#define RUN_BYTES_A_PAGE  48 /* of the run that the active memtable will make: about 25, and its locator */
 #define RUN_BYTES_FIXED   ((uint64_t)64 << 10)
 
 void
@@ -374,7 +375,7 @@ space_taken(varve_store *store)
     return taken;
 }
 
-/* Files cannot be removed at all: one segment after the other would be dropped, and make no room. */
+/* Files cannot be removed at all. */
 static bool
 never_unlinks(int rc)
 {
@@ -388,6 +389,7 @@ space_drop(varve_store *store, struct segment *segment, varve_error *err)
     uint64_t bytes = log_segment_space(segment);
     bool keep = log_keeps_file(store->log, segment);
     int rc, unlinked;
+    bool stuck;
 
     item.u.segment.number = segment->number;
     rc = store_commit(store, &item, 1, keep, err);
@@ -400,12 +402,13 @@ space_drop(varve_store *store, struct segment *segment, varve_error *err)
     store->space.returning += bytes;
     mutex_unlock(&store->space.lock);
     unlinked = log_drop_finish(store->log, segment, rc == VARVE_OK, keep);
-    if (unlinked < 0) {
-        mutex_lock(&store->space.lock);
+    mutex_lock(&store->space.lock);
+    if (unlinked < 0)
         store->space.returning -= bytes;
-        mutex_unlock(&store->space.lock);
-    }
-    if (never_unlinks(unlinked))
+    store->space.stuck = unlinked < 0 ? store->space.stuck + 1 : 0;
+    stuck = store->space.stuck >= STUCK_MAX || never_unlinks(unlinked);
+    mutex_unlock(&store->space.lock);
+    if (stuck)
         store_fail(store);
     return rc;
 }

@@ -85,7 +85,8 @@ struct space {
     uint64_t taken;     /* in all, ever: the same twice when nothing was made between */
     uint64_t returning; /* of dropped segments that still have readers: part of used */
     uint64_t
-        kept; /* of their files that are kept for the next segments: not part of used, but of what the directory holds */
+        kept; /* of their files that wait for the next segments: not part of used, but of what the directory holds */
+    unsigned stuck; /* segments dropped last, in a row, of which the file could not be removed */
 };
 
 /* The background thread and those who wait for it. */

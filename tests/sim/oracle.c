@@ -17,6 +17,10 @@ enum {
     AFTER_POWER = 4, /* now: 0 */
 };
 
+/* Of given_up. Recency that was saved before a crash may give up again what was used since. */
+#define GIVEN_UP      1u
+#define GIVEN_UP_ONCE 2u
+
 #define TWIN_PREFIX_BYTES 16
 
 static unsigned
@@ -62,6 +66,7 @@ oracle_create(const struct oracle_settings *settings)
     states = (size_t)settings->namespaces * oracle->pages;
     oracle->states = sim_alloc(states);
     oracle->used_ns = sim_alloc(states * sizeof(*oracle->used_ns));
+    oracle->given_up = sim_alloc(states);
     oracle->pinned = sim_alloc(states);
     oracle->limits = sim_alloc(settings->namespaces * sizeof(*oracle->limits));
     oracle_new_life(oracle);
@@ -77,6 +82,7 @@ oracle_destroy(struct oracle *oracle)
     free(oracle->chains);
     free(oracle->states);
     free(oracle->used_ns);
+    free(oracle->given_up);
     free(oracle->pinned);
     free(oracle->limits);
     free(oracle);
@@ -178,23 +184,57 @@ oracle_matches(const struct oracle *oracle, uint32_t ns, uint32_t page, const ui
     return same;
 }
 
+/* Whether the store may have given up the page by now, which takes effect while there is a time to live. */
+static bool
+may_be_given_up(const struct oracle *oracle, uint32_t ns, uint32_t page)
+{
+    const struct oracle_limits *limits = &oracle->limits[ns];
+    size_t index = (size_t)ns * oracle->pages + page;
+
+    if (oracle_pinned(oracle, ns, page))
+        return false;
+    if (limits->loose || (oracle->given_up[index] & GIVEN_UP) != 0)
+        return true;
+    return limits->ttl_ns > 0 && oracle->clock_ns != NULL &&
+           *oracle->clock_ns - oracle->used_ns[index] >= limits->ttl_ns;
+}
+
+/* The limits of a namespace end: what they let die stays dead, in later lives, too, until it is used. */
+static void
+keep_given_up(struct oracle *oracle, uint32_t ns)
+{
+    for (uint32_t page = 0; page < oracle->pages; page++) {
+        if (may_be_given_up(oracle, ns, page))
+            oracle->given_up[(size_t)ns * oracle->pages + page] = GIVEN_UP | GIVEN_UP_ONCE;
+    }
+}
+
 void
 oracle_new_life(struct oracle *oracle)
 {
     size_t states = (size_t)oracle->settings.namespaces * oracle->pages;
 
+    for (uint32_t ns = 0; ns < oracle->settings.namespaces; ns++)
+        keep_given_up(oracle, ns);
     memset(oracle->used_ns, 0, states * sizeof(*oracle->used_ns));
     memset(oracle->pinned, 0, states);
     memset(oracle->limits, 0, oracle->settings.namespaces * sizeof(*oracle->limits));
 }
 
+static void
+note_use(uint64_t *used_ns, uint64_t now_ns)
+{
+    if (*used_ns < now_ns)
+        *used_ns = now_ns;
+}
+
 void
 oracle_use(struct oracle *oracle, uint32_t ns, uint32_t page, uint64_t now_ns)
 {
-    uint64_t *used_ns = &oracle->used_ns[(size_t)ns * oracle->pages + page];
+    size_t index = (size_t)ns * oracle->pages + page;
 
-    if (*used_ns < now_ns)
-        *used_ns = now_ns;
+    note_use(&oracle->used_ns[index], now_ns);
+    oracle->given_up[index] &= (uint8_t)~GIVEN_UP;
 }
 
 void
@@ -202,8 +242,9 @@ oracle_limit(struct oracle *oracle, uint32_t ns, uint64_t ttl_ns, bool loose, ui
 {
     struct oracle_limits *limits = &oracle->limits[ns];
 
+    keep_given_up(oracle, ns);
     for (uint32_t page = 0; page < oracle->pages && limits->ttl_ns == 0; page++)
-        oracle_use(oracle, ns, page, now_ns);
+        note_use(&oracle->used_ns[(size_t)ns * oracle->pages + page], now_ns);
     *limits = (struct oracle_limits){ttl_ns, loose};
 }
 
@@ -229,12 +270,7 @@ oracle_unpin_all(struct oracle *oracle)
 static bool
 may_have_expired(const struct oracle *oracle, uint32_t ns, uint32_t page)
 {
-    const struct oracle_limits *limits = &oracle->limits[ns];
-    uint64_t used_ns = oracle->used_ns[(size_t)ns * oracle->pages + page];
-
-    if (limits->ttl_ns == 0 || oracle->clock_ns == NULL || oracle_pinned(oracle, ns, page))
-        return false;
-    return limits->loose || *oracle->clock_ns - used_ns >= limits->ttl_ns;
+    return oracle->limits[ns].ttl_ns > 0 && may_be_given_up(oracle, ns, page);
 }
 
 void
@@ -317,6 +353,10 @@ oracle_crash(struct oracle *oracle, enum sim_crash_mode mode)
     if (mode == SIM_CRASH_POWER)
         copy_all(oracle, AFTER_POWER, AFTER_KILL);
     copy_all(oracle, AFTER_KILL, 0);
+    for (size_t i = 0; i < (size_t)oracle->settings.namespaces * oracle->pages; i++) {
+        if (oracle->given_up[i] != 0)
+            oracle->given_up[i] |= GIVEN_UP;
+    }
 }
 
 bool

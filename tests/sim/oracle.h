@@ -49,6 +49,7 @@ struct oracle {
     const uint64_t *clock_ns;     /* NULL: nothing expires */
     struct oracle_limits *limits; /* by namespace */
     uint64_t *used_ns;            /* as states: when it certainly was, in this life */
+    uint8_t *given_up;            /* as states, bits: for age, a quota or capacity, in whatever life */
     uint8_t *pinned;              /* as states */
     bool lenient;                 /* the device lied: any page may be there or not, but never a wrong byte */
     bool in_doubt;                /* calls that failed in this life may yet have an effect in the next */
@@ -77,7 +78,7 @@ void oracle_clear(struct oracle *oracle, uint32_t ns);
 void oracle_sync(struct oracle *oracle);
 /* A new life begins: nothing is pinned, nothing expires. */
 void oracle_new_life(struct oracle *oracle);
-/* Limits were set by a call that began at now_ns: what is there counts as used then. */
+/* Limits were set by a call that began at now_ns: what is there, and was not given up, counts as used then. */
 void oracle_limit(struct oracle *oracle, uint32_t ns, uint64_t ttl_ns, bool loose, uint64_t now_ns);
 /* A page that was there was used by a call that began at now_ns. */
 void oracle_use(struct oracle *oracle, uint32_t ns, uint32_t page, uint64_t now_ns);

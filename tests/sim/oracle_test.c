@@ -11,11 +11,35 @@
 static const struct oracle_settings shape = {
     .seed = 7, .namespaces = 2, .chains = 9, .chain_pages = 20, .sizes = ORACLE_SIZES_ANY, .size_max = 3000};
 
-enum step { PUT_BEGIN, PUT, PUT_SYNC, REMOVE_BEGIN, REMOVE, CLEAR, SYNC, DROPPED, KILL, POWER, SEEN, END };
+#define TTL_NS UINT64_C(1000)
+
+enum step {
+    PUT_BEGIN,
+    PUT,
+    PUT_SYNC,
+    REMOVE_BEGIN,
+    REMOVE,
+    CLEAR,
+    SYNC,
+    DROPPED,
+    KILL,
+    POWER,
+    SEEN,
+    USE,
+    TTL,      /* TTL_NS */
+    LONG_TTL, /* twice that */
+    QUOTA,    /* no time to live, but a quota */
+    NO_LIMIT,
+    WAIT, /* for TTL_NS */
+    NEXT_LIFE,
+    END
+};
+
+static uint64_t now_ns;
 
 /* After the steps, may page 3 of namespace 1 be there, may it be absent? */
 static const struct {
-    enum step steps[8];
+    enum step steps[10];
     bool present, absent;
 } cases[] = {
     {{END}, false, true},
@@ -37,7 +61,34 @@ static const struct {
     {{PUT_BEGIN, PUT, SYNC, CLEAR, POWER, END}, false, true},
     {{PUT_BEGIN, PUT, POWER, SEEN, KILL, END}, true, false},
     {{PUT_BEGIN, PUT, POWER, SEEN, POWER, END}, true, true},
+    /* Limits: what they gave up stays given up, under a time to live, until it is used. */
+    {{PUT_BEGIN, PUT, WAIT, TTL, END}, true, false},
+    {{PUT_BEGIN, PUT, TTL, WAIT, END}, true, true},
+    {{PUT_BEGIN, PUT, TTL, WAIT, NO_LIMIT, END}, true, false},
+    {{PUT_BEGIN, PUT, TTL, WAIT, NO_LIMIT, TTL, END}, true, true},
+    {{PUT_BEGIN, PUT, TTL, WAIT, LONG_TTL, END}, true, true},
+    {{PUT_BEGIN, PUT, TTL, LONG_TTL, WAIT, END}, true, false},
+    {{PUT_BEGIN, PUT, TTL, WAIT, LONG_TTL, USE, WAIT, END}, true, false},
+    {{PUT_BEGIN, PUT, QUOTA, NEXT_LIFE, END}, true, false},
+    {{PUT_BEGIN, PUT, QUOTA, NEXT_LIFE, TTL, END}, true, true},
+    {{PUT_BEGIN, PUT, QUOTA, NEXT_LIFE, USE, TTL, END}, true, false},
+    {{PUT_BEGIN, PUT, QUOTA, NEXT_LIFE, USE, KILL, NEXT_LIFE, TTL, END}, true, true},
+    {{PUT_BEGIN, PUT, KILL, NEXT_LIFE, TTL, END}, true, false},
 };
+
+/* The steps that have to do with limits, and with time. */
+static void
+limit_do(struct oracle *oracle, enum step step)
+{
+    if (step == USE)
+        oracle_use(oracle, 1, 3, now_ns);
+    else if (step == WAIT)
+        now_ns += TTL_NS;
+    else if (step == NEXT_LIFE)
+        oracle_new_life(oracle);
+    else
+        oracle_limit(oracle, 1, step == TTL ? TTL_NS : step == LONG_TTL ? 2 * TTL_NS : 0, step == QUOTA, now_ns);
+}
 
 static void
 step_do(struct oracle *oracle, enum step step)
@@ -73,6 +124,15 @@ step_do(struct oracle *oracle, enum step step)
     case SEEN:
         assert_true(oracle_observe(oracle, 1, 3, true));
         return;
+    case USE:
+    case TTL:
+    case LONG_TTL:
+    case QUOTA:
+    case NO_LIMIT:
+    case WAIT:
+    case NEXT_LIFE:
+        limit_do(oracle, step);
+        return;
     case END:
         return;
     }
@@ -85,6 +145,7 @@ test_states(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct oracle *oracle = oracle_create(&shape);
 
+        oracle->clock_ns = &now_ns;
         for (size_t k = 0; cases[i].steps[k] != END; k++)
             step_do(oracle, cases[i].steps[k]);
         if (oracle_may_be(oracle, 1, 3, true) != cases[i].present ||

@@ -143,6 +143,7 @@ struct sim {
     uint64_t stats[SIM_STATS_MAX]; /* the store's, after the last call */
     bool faulty;                   /* operations may fail in this life: no answer is also an answer */
     struct sim_recency *recency;   /* namespace * pages + page, of this life */
+    unsigned recency_shift;        /* of epochs, then */
     uint64_t recency_losses;       /* of live pages, then */
     bool holes;                    /* something but age has taken pages from the middle of chains */
     bool lowered;                  /* the capacity is below what is used */
@@ -225,6 +226,8 @@ bool sim_excused(const struct sim *sim);
 void sim_expect(struct sim *sim, int64_t rc, const char *call, const varve_error *err);
 /* Tell the oracle about segments dropped since last asked. */
 void sim_note_drops(struct sim *sim);
+/* Whether segments were dropped since then that pages may be gone with. */
+bool sim_drops_now(const struct sim *sim);
 
 /* sim_faults.c: what may go wrong in this life, and before this call. */
 void sim_faults_of_life(struct sim *sim);

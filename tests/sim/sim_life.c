@@ -62,6 +62,12 @@ may_drop(const struct sim *sim)
     return sim_space_was_short(sim) || sim->faulty;
 }
 
+bool
+sim_drops_now(const struct sim *sim)
+{
+    return SIM_STAT(sim, segments_dropped) != sim->dropped && may_drop(sim);
+}
+
 void
 sim_note_drops(struct sim *sim)
 {
@@ -255,9 +261,12 @@ life_close(struct sim *sim)
     if (rc == VARVE_OK)
         oracle_sync(sim->oracle);
     else
-        oracle_crash(sim->oracle, SIM_CRASH_KILL);     /* calls that failed before may have an effect now */
-    if (may_drop(sim) && sim->disk->unlinks > unlinks) /* what a close drops, nobody is left to count */
+        oracle_crash(sim->oracle, SIM_CRASH_KILL); /* calls that failed before may have an effect now */
+    /* What a close drops, nobody is left to count; a file may be refused to go. */
+    if (may_drop(sim) && (sim->disk->unlinks > unlinks || sim->faulty)) {
+        oracle_unpin_all(sim->oracle); /* nor to ask for what was pinned: a pin ends with the process */
         oracle_dropped(sim->oracle);
+    }
     require_no_leaks(sim, "varve_close");
 }
 
@@ -374,10 +383,11 @@ life_run(struct sim *sim, uint64_t first, uint64_t end, bool last)
         sim_disk_faults_clear(sim->disk);
     sim->disk->settings.size_bytes = sim->config.disk.size_bytes;
     trouble_heat(sim);
-    /* A lower capacity leaves more than it allows to the open, and so does an unlink that was lost. */
-    sim->used_excess = sim_disk_used(sim->disk) + RECOVERY_BYTES;
-    if (sim_disk_used(sim->disk) > sim->config.capacity)
-        sim->used_excess += SURVIVORS_BYTES;
+    /*
+     * A lower capacity leaves more than it allows to the open, and so does an unlink that was lost. What the store counts decides, which is more than what the disk has
+     * (small files, the rest of the manifest, a block a segment): so it may be over, and make room for survivors, where the disk is just below.
+     */
+    sim->used_excess = sim_disk_used(sim->disk) + RECOVERY_BYTES + SURVIVORS_BYTES;
     sim->phase = SIM_PHASE_OPEN;
     sim->faulty = sim->oracle->in_doubt = false;
     if (!last && sim_rng_chance(&sim->rng, sim->config.crash_open_per_mille))

@@ -126,7 +126,8 @@ sim_judge_skipped(struct sim *sim, uint32_t ns, uint32_t page)
 
     if (!sim->budget && !sim->store->recency.judging) /* a store that was full once takes nothing that cannot be hit */
         sim_fail("put of page %" PRIu32 ": skipped without a reason", page);
-    if (!sim_excused(sim) && !oracle_may_be(sim->oracle, ns, page, false))
+    /* One that was there before may have gone with a segment that this put dropped, and its parent with it. */
+    if (!sim_excused(sim) && !sim_drops_now(sim) && !oracle_may_be(sim->oracle, ns, page, false))
         sim_fail("put of page %" PRIu32 ": skipped, though it is stored", page);
     if (varve_exists_batch(sim->store, sim->namespaces[ns], &id, 1, &exists, &err) == VARVE_OK && exists == 1 &&
         !sim_excused(sim) && !sim->oracle->settings.twins)

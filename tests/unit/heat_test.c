@@ -160,6 +160,11 @@ test_pages_without_bytes_share_a_place(void **state)
     assert_int_equal(model.segments[0]->live_bytes, 2 * PAGE);
     assert_int_equal(heat_find(model.segments[0], place_of(1), 0), 1);
     assert_int_equal(heat_find(model.segments[0], place_of(2), 0), 2);
+    assert_int_equal(heat_find_from(model.segments[0], 0), 0);
+    assert_int_equal(heat_find_from(model.segments[0], place_of(0) + 1), 1);
+    assert_int_equal(heat_find_from(model.segments[0], place_of(1)), 1);
+    assert_int_equal(heat_find_from(model.segments[0], place_of(1) + 1), 2); /* behind the last one */
+    assert_int_equal(heat_find_from(model.segments[0], UINT64_MAX), 2);
     model_end(&model);
 }
 

@@ -72,6 +72,17 @@ is_a_copy(const struct copies *copies, const struct location *location)
     return false;
 }
 
+/* The same, of the last page of a slot, which ends with it. */
+static bool
+ends_with_a_copy(const struct copies *copies, const struct key *key, const struct index_slot *slot)
+{
+    uint32_t size = model_page_size(key->branch, key->branch % 3 == 0 ? key->depth : 0, key->branch % 3 == 0);
+    struct location last = {.segment = slot->segment, .offset = slot->end - entry_padded(&made.entry, size)};
+
+    return slot->first.branch == key->branch && slot->first.depth <= key->depth && slot->offset <= last.offset &&
+           is_a_copy(copies, &last);
+}
+
 static void
 put(uint64_t *seed)
 {
@@ -160,7 +171,7 @@ check_lookups(uint64_t *seed)
     struct index_view *view = index_view_acquire(model.index);
     struct index_cursor cursor;
     struct location location;
-    struct entry found;
+    struct index_slot found;
     uint64_t branch = 1 + model_random(seed) % BRANCHES;
 
     index_cursor_init(&cursor, view);
@@ -176,6 +187,8 @@ check_lookups(uint64_t *seed)
         struct key key = {1, (uint32_t)(model_random(seed) % DEPTH_MAX), 1 + model_random(seed) % BRANCHES};
 
         assert_int_equal(index_find_key(view, &key, &found), has_live_copy(&pages[key.branch][key.depth]));
+        if (has_live_copy(&pages[key.branch][key.depth]))
+            assert_true(ends_with_a_copy(&pages[key.branch][key.depth], &key, &found));
         key.branch += BRANCHES;
         assert_false(index_find_key(view, &key, &found));
     }
@@ -322,7 +335,7 @@ reader(void *arg)
         index_cursor_init(&cursor, view);
         for (int i = 0; i < 50 && inserted > 0; i++) {
             uint64_t branch = 1 + model_random(&seed) % inserted;
-            struct entry at_key;
+            struct index_slot at_key;
             uint32_t found = 0;
 
             for (uint32_t depth = 0; depth < 40; depth++) {

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "../sim/sim_rng.h"
 #include "store_life.h"
 #include <stdio.h>
 #include <string.h>
@@ -139,6 +140,64 @@ test_old_store(void **state)
         if (i == 0)
             pass(TTL_S / 2 - 1);
     }
+}
+
+/* However young the store is: pages of a put that is longer than the store is old are as live as the parent that the put names. */
+static void
+test_young_store(void **state)
+{
+    static uint8_t data[PAGE_BYTES];
+    static struct iovec iov = {data, PAGE_BYTES};
+    static varve_page pages[PAGES];
+
+    (void)state;
+    assert_int_equal(life_put(CHAIN, 2, PAGE_BYTES), 2);
+    name_chain(CHAIN);
+    for (uint32_t i = 0; i < PAGES; i++)
+        pages[i] = (varve_page){.id = ids[i], .iov = &iov, .iov_count = 1};
+    assert_int_equal(varve_put_batch(life.store, life.ns, &ids[1], pages + 2, PAGES - 2, 0, &life.err), VARVE_OK);
+    set_limits(0, TTL_S);
+    assert_int_equal(exist(CHAIN), PAGES);
+}
+
+/* Documents that are asked for again and again, among prompts that never come back: the judge finds that new pages should go soon. */
+static void
+convince_judge(void)
+{
+    struct judge *judge = judge_create(life.store->env, 1000);
+    struct sim_rng rng = sim_rng_make(1, 0);
+    struct judge_call call;
+
+    assert_non_null(judge);
+    for (uint64_t i = 0; i < 20000; i++) {
+        uint64_t id = (sim_rng_chance(&rng, 500) ? sim_rng_below(&rng, 1000) : 1000 + i) * UINT64_C(0x9e3779b97f4a7c15);
+
+        judge_begin(judge, &call, 1);
+        judge_asked(judge, &call, id, 0);
+        judge_end(judge, &call);
+    }
+    assert_int_not_equal(judge_answer(judge), 0);
+    life.store->recency.judge = judge;
+    atomic_store(&life.store->recency.judging, true);
+}
+
+/* New pages that the judge would let go soon live as long as the namespace says all the same. */
+static void
+test_judged_pages_live(void **state)
+{
+    (void)state;
+    set_limits(0, TTL_S);
+    for (int i = 0; i < 40; i++) {
+        pass(TTL_S / 40);
+        assert_int_equal(probe(1), LIFE_PAGES);
+    }
+    convince_judge();
+    assert_int_equal(life_put(CHAIN, PAGES, PAGE_BYTES), PAGES);
+    assert_int_equal(exist(CHAIN), PAGES);
+    pass(TTL_S - 1);
+    assert_int_equal(exist(CHAIN), PAGES);
+    pass(SLACK_S);
+    assert_int_equal(exist(CHAIN), 0);
 }
 
 /* A put of new pages behind an expired parent does not bring that back. */
@@ -448,6 +507,8 @@ main(void)
         TEST(test_time_to_live),
         TEST(test_uses),
         TEST(test_old_store),
+        TEST(test_young_store),
+        TEST(test_judged_pages_live),
         TEST(test_expired_parent),
         TEST(test_empty_page_removed),
         TEST(test_clear_keeps_limits),

@@ -383,6 +383,46 @@ test_ceiling_comes_down(void **state)
     assert_int_equal(space_ceiling(life.store), (uint64_t)6 << 20);
 }
 
+/* Where files cannot be removed, few segments are dropped for room that does not come: then puts fail, and what is stored stays. */
+static void
+test_files_that_stay(void **state)
+{
+    uint64_t dropped;
+
+    (void)state;
+    churn_fill();
+    dropped = life_stat("segments_dropped");
+    store_fault(life.disk, SIM_OP_UNLINK, "*.seg", EIO, 0, 0);
+    for (int i = 0; i < 1000 && store_writable(life.store, NULL) == VARVE_OK; i++)
+        (void)reclaim_work(life.store, NULL);
+    assert_int_equal(life_stat("segments_dropped"), dropped + 3);
+    assert_int_equal(store_writable(life.store, NULL), VARVE_E_READONLY);
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
+    sim_disk_faults_clear(life.disk);
+    life_kill();
+    life_must_open();
+    assert_int_equal(churn_hot_right(), HOT_PAGES);
+    churn(CAPACITY / 4, true);
+}
+
+/* One that stays now and then makes nothing fail. */
+static void
+test_file_that_stays(void **state)
+{
+    (void)state;
+    churn_fill();
+    for (int i = 0; i < 5; i++) {
+        uint64_t hit = life.disk->faults_hit;
+
+        store_fault(life.disk, SIM_OP_UNLINK, "*.seg", EIO, 0, 2);
+        while (life.disk->faults_hit < hit + 2)
+            churn(CAPACITY / 16, true);
+        churn(CAPACITY / 8, true);
+        sim_disk_faults_clear(life.disk);
+    }
+    assert_int_equal(store_writable(life.store, NULL), VARVE_OK);
+}
+
 /* A store that was killed, opened with less room: what was put last, which the replay has yet to find, is not what goes first. */
 static void
 test_killed_and_opened_with_less_room(void **state)
@@ -444,6 +484,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_goes_on, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_opened_with_less_room, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_ceiling_comes_down, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_files_that_stay, churn_setup, churn_teardown),
+        cmocka_unit_test_setup_teardown(test_file_that_stays, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_killed_and_opened_with_less_room, churn_setup, churn_teardown),
         cmocka_unit_test_setup_teardown(test_long_chain_is_loaded, churn_setup, churn_teardown),
     };

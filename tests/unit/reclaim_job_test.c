@@ -81,17 +81,17 @@ way_ends(uint32_t chain, uint32_t page)
     varve_id id = life_page_id(chain, page);
     struct index_cursor cursor;
     struct location location;
-    struct entry entry;
+    struct index_slot slot;
     struct key key;
 
     index_cursor_init(&cursor, view);
     assert_true(index_cursor_find(&cursor, atomic_load(&life.ns->ns_id), &id, &location));
     index_cursor_deinit(&cursor);
-    entry.key = location.key;
+    slot.first = location.key;
     do {
-        location.key = entry.key;
-        key = entry.key;
-    } while (recency_step_up(view, &key) && index_find_key(view, &key, &entry));
+        location.key = slot.first;
+        key = slot.first;
+    } while (recency_step_up(view, &key) && index_find_key(view, &key, &slot));
     index_view_release(view);
     return location.key.depth;
 }
