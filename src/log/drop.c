@@ -159,7 +159,7 @@ log_drop_finish(struct log *log, struct segment *segment, bool committed, bool k
 
     assert(segment->phase == SEGMENT_DROPPING);
     mutex_lock(&log->lock);
-    segment->kept = committed && keep && !segment->stray && log->kept_count < KEPT_MAX;
+    segment->kept = committed && keep && log->kept_count < KEPT_MAX;
     if (segment->kept)
         log->kept[log->kept_count++] = (struct kept_file){
             .file = {.number = segment->number, .bytes = log_segment_space(segment), .shared = segment->shared}};
