@@ -71,9 +71,9 @@ enum varve_status {
     VARVE_E_NOMEM = -1002, /* out of memory: retry later, or lower memtable_bytes and block_cache_bytes           */
     VARVE_E_IO = -1003,    /* the device failed; os_errno says how. The page was not stored, or not read           */
     VARVE_E_NOSPC = -1004, /* the file system is full, or the page does not fit in `capacity`: free space or raise it */
-    VARVE_E_CORRUPT = -1005, /* a file of the store failed its checksum: run `varve check`                          */
-    VARVE_E_VERSION = -1006, /* written by a newer version: upgrade                                                */
-    VARVE_E_LOCKED = -1007, /* the store is in use, and not shared; or only its owner can do what was asked           */
+    VARVE_E_CORRUPT = -1005,  /* a file of the store failed its checksum: run `varve check`                          */
+    VARVE_E_VERSION = -1006,  /* written by a newer version: upgrade                                                */
+    VARVE_E_LOCKED = -1007,   /* the store is in use, and not shared */
     VARVE_E_READONLY = -1008, /* an fsync failed, or the file system is read-only: fix the disk, reopen the store     */
     VARVE_E_NOSTORE = -1009,  /* the directory holds no store (and `create` is off, or it holds other files)         */
     VARVE_E_TIMEOUT = -1010,  /* the process that owns the store did not answer in `peer_timeout_ms`: try again later */
@@ -346,7 +346,8 @@ enum varve_iter_kind {
 
 /*
  * Iterate over a snapshot of the store, of one namespace or (ns NULL) of all. An iterator keeps old files alive: close it soon, and
- * before the store. One iterator is for one thread at a time. Blocks on the device for index blocks.
+ * before the store. One iterator is for one thread at a time. Blocks on the device for index blocks. Of a peer it ends with VARVE_E_TIMEOUT where the
+ * owner is lost, or was not asked for rows for a minute: begin anew.
  */
 VARVE_API int varve_iter_open(varve_store *store, varve_namespace *ns, enum varve_iter_kind kind, varve_iter **out,
                               varve_error *err);
@@ -467,7 +468,7 @@ VARVE_API int64_t varve_tune(varve_store *store, const varve_tune_mix *mix, varv
                              varve_error *err);
 
 /*
- * Measure what reading a block and asking a locator cost here, and how often a locator errs, for so many seconds, and let varve_tune() and the controller reckon with it. For
+ * Measure what reading a block and asking a locator cost here, and how often a locator errs, for so many seconds (60 at most), and let varve_tune() and the controller reckon with it. For
  * stores without traffic, which have measured nothing yet; flushes and merges are not tried. VARVE_OK; VARVE_MISS: there are no runs yet (they come with
  * the first flush, or a close). Blocks on the device; background work waits for a fiftieth of it at a time.
  */
@@ -497,7 +498,7 @@ enum varve_check_flags {
 /*
  * Compare the whole index with the log and the space accounts, and, deep, verify every stored byte. Reads everything it checks
  * from the device. `problem` (may be NULL) and `progress` (may be NULL; called now and then with pages done and pages in all)
- * run on the calling thread. Returns VARVE_OK when the check ran, whatever it found.
+ * run on the calling thread. Where a peer loses its owner meanwhile the check begins anew, and problems are told again. Returns VARVE_OK when the check ran, whatever it found.
  */
 VARVE_API int varve_check(varve_store *store, unsigned flags, void (*problem)(void *arg, const char *text),
                           void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,

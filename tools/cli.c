@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "peer/role.h"
+
 #define OPTIONS_MAX        40
 #define HELP_VALUE         1000 /* getopt's value of --help; option i is OPTION_VALUE + i */
 #define OPTION_VALUE       1001
@@ -369,6 +371,13 @@ cli_open(const char *path, varve_options *options, bool create, int *exit_code)
 
     *exit_code = rc == VARVE_OK ? CLI_EXIT_OK : cli_cannot_open(&err, path);
     return store;
+}
+
+void
+cli_say_owner(const varve_store *store, const char *what)
+{
+    if (!role_is_owner(store))
+        (void)fprintf(stderr, "The store is in use: %s.\n", what);
 }
 
 int

@@ -85,6 +85,9 @@ int cli_cannot_open(const varve_error *err, const char *path);
 /* varve_open() with a message when it fails. `create` false: never makes a store. *exit_code is set on failure. */
 varve_store *cli_open(const char *path, varve_options *options, bool create, int *exit_code);
 
+/* Where another process owns the store: say so on standard error, and what that means here. */
+void cli_say_owner(const varve_store *store, const char *what);
+
 /* Close; a failure, with its message, turns CLI_EXIT_OK into CLI_EXIT_STORE, else exit_code stays. NULL is a no-op. */
 int cli_close(varve_store *store, int exit_code);
 

@@ -73,6 +73,7 @@ check_store(const char *path, varve_options *options, bool deep, bool json, bool
     store = cli_open(path, options, false, &exit_code);
     if (store == NULL)
         return exit_code;
+    cli_say_owner(store, "the process that owns it checks it");
     rc = varve_check(store, deep ? VARVE_CHECK_DEEP : 0, show_problem, show_progress, &progress, &report, &err);
     cli_progress_finish(&progress);
     if (rc != VARVE_OK) {

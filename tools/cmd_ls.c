@@ -212,6 +212,7 @@ run(const struct ls_command *command)
     store = cli_open(command->path, command->options, false, &exit_code);
     if (store == NULL)
         return exit_code;
+    cli_say_owner(store, "the process that owns it lists it");
     exit_code = list(command, store, kind);
     return cli_flush(cli_close(store, exit_code));
 }

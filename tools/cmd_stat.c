@@ -78,7 +78,7 @@ read_owner(varve_store *store, struct store_stats *stats)
     stats->count = count < STORE_STATS_MAX ? (size_t)count : STORE_STATS_MAX;
     while (stats->count > 0 && varve_stat_describe(stats->count - 1) == NULL)
         stats->count--; /* a newer owner has more */
-    (void)fprintf(stderr, "The store is in use: these are the statistics of the process that owns it.\n");
+    cli_say_owner(store, "these are the statistics of the process that owns it");
     return true;
 }
 

@@ -268,6 +268,7 @@ tune_store(struct tune *tune, const char *path, varve_options *options)
     store = cli_open(path, options, false, &exit_code);
     if (store == NULL)
         return exit_code;
+    cli_say_owner(store, "this is what the process that owns it makes of it");
     rc = measure(tune, store, &err);
     if (rc == VARVE_OK)
         rc = tune_mix_complete(&tune->mix, store, &err);
@@ -296,7 +297,7 @@ cmd_tune(int argc, char **argv)
         {"mix", CLI_TEXT, &mix, "MIX", "the work, as NAME=VALUE,...", 0, 0, 'm'},
         {"explain", CLI_FLAG, &tune.explain, NULL, "every configuration, the best first", 0, 0, 'e'},
         {"top", CLI_U64, &tune.top, "N", "how many of them (10), and the current one", 1, ROWS_MAX, 0},
-        {"measure", CLI_DOUBLE, &tune.measure_s, "SECONDS", "try out what reads and locators cost here", 0, 600, 0},
+        {"measure", CLI_DOUBLE, &tune.measure_s, "SECONDS", "try out what reads and locators cost here", 0, 60, 0},
         {"json", CLI_FLAG, &tune.json, NULL, "one JSON object a line", 0, 0, 'j'},
         CLI_STORE_OPTIONS(&store_options),
     };

@@ -5,46 +5,11 @@
  */
 #include <string.h>
 
+#include "api/arguments.h"
 #include "base/error.h"
 #include "peer/peer.h"
 #include "peer/role.h"
 #include "store/calls.h"
-#include "store/pages.h"
-
-/* In a child of the process that opened the store nothing of it runs, and its lock and connections are the parent's. */
-static bool
-is_forked(const varve_store *store)
-{
-    return store->env->alive != NULL && *store->env->alive == 0;
-}
-
-static int
-check_store(const varve_store *store, bool arguments, const char *what, varve_error *err)
-{
-    if (store == NULL || !arguments)
-        return error_set(err, VARVE_E_ARG, "%s must be given", what);
-    if (is_forked(store))
-        return error_set(err, VARVE_E_ARG, "the store was opened before fork(): open it in the child instead");
-    return VARVE_OK;
-}
-
-static int
-check_pages(const varve_store *store, const varve_namespace *ns, const void *items, size_t count, varve_error *err)
-{
-    int rc = pages_check_call(store, ns, items, count, err);
-
-    return rc == VARVE_OK ? check_store(store, true, "a store", err) : rc;
-}
-
-/* The answer of a call that could not be done. */
-static int
-fail(int64_t rc, varve_error *err)
-{
-    if (rc == VARVE_E_TIMEOUT)
-        return error_set(err, VARVE_E_TIMEOUT,
-                         "the process that owns the store does not answer: see the file LOCK in it");
-    return (int)rc;
-}
 
 int
 varve_open(const char *path, const varve_options *options, varve_store **out, varve_error *err)
@@ -82,7 +47,7 @@ varve_close(varve_store *store, varve_error *err)
 
     if (store == NULL)
         return VARVE_OK;
-    rc = check_store(store, true, "a store", err);
+    rc = arguments_check_store(store, true, "a store", err);
     return rc == VARVE_OK ? role_close(store, err) : rc;
 }
 
@@ -90,7 +55,7 @@ int
 varve_sync(varve_store *store, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_store(store, true, "varve_sync: a store", err);
+    int64_t rc = arguments_check_store(store, true, "varve_sync: a store", err);
 
     if (rc != VARVE_OK)
         return (int)rc;
@@ -99,7 +64,7 @@ varve_sync(varve_store *store, varve_error *err)
             return store_sync(store, err);
         rc = peer_sync(store, err);
     } while (role_again(store, NULL, &rc, &retry));
-    return fail(rc, err);
+    return arguments_fail(rc, err);
 }
 
 int
@@ -107,7 +72,8 @@ varve_option_set(varve_store *store, const char *name, const char *value, varve_
 {
     struct role_retry retry = {0};
     const varve_option_desc *desc = NULL;
-    int64_t rc = check_store(store, name != NULL && value != NULL, "varve_option_set: store, name and value", err);
+    int64_t rc =
+        arguments_check_store(store, name != NULL && value != NULL, "varve_option_set: store, name and value", err);
 
     if (rc != VARVE_OK)
         return (int)rc;
@@ -120,7 +86,7 @@ varve_option_set(varve_store *store, const char *name, const char *value, varve_
             return store_option_set(store, name, value, err);
         rc = peer_option_set(store, name, value, err);
     } while (role_again(store, NULL, &rc, &retry));
-    return fail(rc, err);
+    return arguments_fail(rc, err);
 }
 
 size_t
@@ -149,7 +115,8 @@ varve_namespace_open(varve_store *store, const char *name, const varve_namespace
                      varve_namespace **out, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_store(store, name != NULL && out != NULL, "varve_namespace_open: store, name and out", err);
+    int64_t rc =
+        arguments_check_store(store, name != NULL && out != NULL, "varve_namespace_open: store, name and out", err);
 
     if (rc != VARVE_OK)
         return (int)rc;
@@ -163,15 +130,15 @@ varve_namespace_open(varve_store *store, const char *name, const varve_namespace
             return store_namespace_open(store, name, attributes, out, err);
         rc = peer_namespace_open(store, name, attributes, out, err);
     } while (role_again(store, NULL, &rc, &retry));
-    return fail(rc, err);
+    return arguments_fail(rc, err);
 }
 
 int
 varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_store(store, ns != NULL && ns->store == store,
-                             "varve_namespace_clear: a store and one of its namespaces", err);
+    int64_t rc = arguments_check_store(store, ns != NULL && ns->store == store,
+                                       "varve_namespace_clear: a store and one of its namespaces", err);
 
     if (rc != VARVE_OK)
         return (int)rc;
@@ -180,7 +147,7 @@ varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
             return store_namespace_clear(store, ns, err);
         rc = peer_namespace_clear(store, ns, err);
     } while (role_again(store, ns, &rc, &retry));
-    return fail(rc, err);
+    return arguments_fail(rc, err);
 }
 
 int
@@ -188,11 +155,11 @@ varve_namespace_limits_set(varve_store *store, varve_namespace *ns, const varve_
                            varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc =
-        check_store(store, ns != NULL && ns->store == store && limits != NULL && limits->struct_size >= sizeof(*limits),
-                    "varve_namespace_limits_set: a store, one of its namespaces and limits that begin as "
-                    "VARVE_NAMESPACE_LIMITS_INIT",
-                    err);
+    int64_t rc = arguments_check_store(
+        store, ns != NULL && ns->store == store && limits != NULL && limits->struct_size >= sizeof(*limits),
+        "varve_namespace_limits_set: a store, one of its namespaces and limits that begin as "
+        "VARVE_NAMESPACE_LIMITS_INIT",
+        err);
 
     if (rc != VARVE_OK)
         return (int)rc;
@@ -201,7 +168,7 @@ varve_namespace_limits_set(varve_store *store, varve_namespace *ns, const varve_
             return store_limits_set(store, ns, limits, err);
         rc = peer_limits_set(store, ns, limits, err);
     } while (role_again(store, ns, &rc, &retry));
-    return fail(rc, err);
+    return arguments_fail(rc, err);
 }
 
 int
@@ -209,7 +176,7 @@ varve_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent,
                 unsigned flags, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, pages, count, err);
+    int64_t rc = arguments_check_pages(store, ns, pages, count, err);
 
     if (rc == VARVE_OK && (flags & ~(unsigned)VARVE_PUT_SYNC) != 0)
         rc = error_set(err, VARVE_E_ARG, "unknown put flags 0x%x", flags);
@@ -230,7 +197,7 @@ varve_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
             varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, ids, count, err);
+    int64_t rc = arguments_check_pages(store, ns, ids, count, err);
 
     if (rc == VARVE_OK && estimate != NULL && estimate->struct_size < sizeof(*estimate))
         rc = error_set(err, VARVE_E_ARG, "varve_estimate: use VARVE_ESTIMATE_INIT");
@@ -252,7 +219,7 @@ varve_exists_batch(varve_store *store, varve_namespace *ns, const varve_id *ids,
                    varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, ids, count, err);
+    int64_t rc = arguments_check_pages(store, ns, ids, count, err);
 
     if (rc == VARVE_OK && exists == NULL)
         rc = error_set(err, VARVE_E_ARG, "varve_exists_batch: exists must be given");
@@ -276,7 +243,7 @@ int
 varve_get_batch(varve_store *store, varve_namespace *ns, varve_page *pages, size_t count, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, pages, count, err);
+    int64_t rc = arguments_check_pages(store, ns, pages, count, err);
 
     if (rc != VARVE_OK)
         return (int)rc;
@@ -292,7 +259,7 @@ int64_t
 varve_touch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, ids, count, err);
+    int64_t rc = arguments_check_pages(store, ns, ids, count, err);
 
     if (rc != VARVE_OK)
         return rc;
@@ -308,7 +275,7 @@ int64_t
 varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, ids, count, err);
+    int64_t rc = arguments_check_pages(store, ns, ids, count, err);
 
     if (rc != VARVE_OK)
         return rc;
@@ -317,14 +284,14 @@ varve_remove_batch(varve_store *store, varve_namespace *ns, const varve_id *ids,
             return store_remove_batch(store, ns, ids, count, err);
         rc = peer_count_ids(store, MESSAGE_REMOVE, ns, ids, count, err);
     } while (role_again(store, ns, &rc, &retry));
-    return rc >= 0 ? rc : fail(rc, err);
+    return rc >= 0 ? rc : arguments_fail(rc, err);
 }
 
 int64_t
 varve_pin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, ids, count, err);
+    int64_t rc = arguments_check_pages(store, ns, ids, count, err);
 
     if (rc != VARVE_OK)
         return rc;
@@ -333,14 +300,14 @@ varve_pin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t c
             return store_pin(store, ns, ids, count, err);
         rc = peer_count_ids(store, MESSAGE_PIN, ns, ids, count, err);
     } while (role_again(store, ns, &rc, &retry));
-    return rc >= 0 ? rc : fail(rc, err);
+    return rc >= 0 ? rc : arguments_fail(rc, err);
 }
 
 int64_t
 varve_unpin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t count, varve_error *err)
 {
     struct role_retry retry = {0};
-    int64_t rc = check_pages(store, ns, ids, count, err);
+    int64_t rc = arguments_check_pages(store, ns, ids, count, err);
 
     if (rc != VARVE_OK)
         return rc;
@@ -349,26 +316,5 @@ varve_unpin(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
             return store_unpin(store, ns, ids, count);
         rc = peer_count_ids(store, MESSAGE_UNPIN, ns, ids, count, err);
     } while (role_again(store, ns, &rc, &retry));
-    return rc >= 0 ? rc : fail(rc, err);
-}
-
-int
-varve_check(varve_store *store, unsigned flags, void (*problem)(void *arg, const char *text),
-            void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, varve_check_report *report,
-            varve_error *err)
-{
-    uint32_t struct_size;
-    int rc = check_store(store, report != NULL && report->struct_size >= sizeof(*report),
-                         "varve_check: a store and VARVE_CHECK_REPORT_INIT", err);
-
-    if (rc != VARVE_OK)
-        return rc;
-    if ((flags & ~(unsigned)VARVE_CHECK_DEEP) != 0)
-        return error_set(err, VARVE_E_ARG, "unknown check flags 0x%x", flags);
-    if (!role_is_owner(store))
-        return error_set(err, VARVE_E_LOCKED,
-                         "the store is owned by another process: check it there, or when nobody has it open");
-    struct_size = report->struct_size;
-    *report = (varve_check_report){.struct_size = struct_size};
-    return store_check(store, flags, problem, progress, arg, report, err);
+    return rc >= 0 ? rc : arguments_fail(rc, err);
 }

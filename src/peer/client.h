@@ -35,11 +35,21 @@ struct client_put {
     uint64_t tokens;  /* given out */
 };
 
+/* An iteration of a peer: one at a time on a connection. */
+struct client_iter {
+    struct store_iter *rows; /* NULL: none */
+    varve_item held;
+    bool has_held;
+    uint64_t used_ns;
+};
+
 struct client {
     struct server *server;
     varve_store *store;
     struct connection connection;
     struct client_put put;
+    struct client_iter iter;
+    uint64_t told_ns; /* the peer told last what time its calls took */
     bool greeted;
     pthread_t thread;
     /* server->lock: */
@@ -63,6 +73,11 @@ struct answer {
 
 void answer_add(struct answer *answer, const void *bytes, size_t size);
 
+/* server.c: an answer goes out. 0 or -errno. */
+int client_answer(struct client *client, const struct message_header *question, const struct answer *answer);
+/* serve_calls.c: a failure, with its text. */
+void answer_error(struct client *client, struct answer *answer, int rc, const varve_error *err);
+
 /* serve_calls.c. False: it was nonsense, and the connection is to end. */
 bool serve_call(struct client *client, const struct message_header *header, const uint8_t *body, struct answer *answer);
 
@@ -70,6 +85,19 @@ bool serve_call(struct client *client, const struct message_header *header, cons
 bool serve_put_begin(struct client *client, const uint8_t *body, size_t size, struct answer *answer);
 bool serve_reserve(struct client *client, const uint8_t *body, size_t size, struct answer *answer);
 bool serve_commit(struct client *client, const uint8_t *body, size_t size, struct answer *answer);
+
+/* serve_reports.c. The same of ITER_OPEN, ITER_NEXT, CHECK (which sends answers of its own before), CONTROL_LOG, TUNE and TUNE_MEASURE. */
+bool serve_iter_open(struct client *client, const uint8_t *body, size_t size, struct answer *answer);
+bool serve_iter_next(struct client *client, size_t size, struct answer *answer);
+bool serve_check(struct client *client, const struct message_header *question, const uint8_t *body,
+                 struct answer *answer);
+void serve_control_log(struct client *client, struct answer *answer);
+bool serve_tune(struct client *client, const uint8_t *body, size_t size, struct answer *answer);
+bool serve_tune_measure(struct client *client, const uint8_t *body, size_t size, struct answer *answer);
+void client_iter_close(struct client *client);
+/* Whether nobody asked for its rows for too long. */
+bool client_iter_expired(const struct client *client, uint64_t now_ns);
+
 /* The peer is gone, or took too long: what it was writing must never be read. */
 void client_put_abandon(struct client *client);
 /* Whether it has had its time. */

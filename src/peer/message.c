@@ -20,6 +20,8 @@ message_header_encode(const struct message_header *header, uint8_t out[MESSAGE_H
     wire_put32(out + 8, header->length);
     wire_put32(out + 12, (uint32_t)header->status);
     wire_put64(out + 16, header->call);
+    wire_put32(out + 24, header->get_us);
+    wire_put32(out + 28, header->put_us);
 }
 
 enum message_check
@@ -32,11 +34,13 @@ message_header_decode(const uint8_t in[MESSAGE_HEADER_BYTES], struct message_hea
     header->length = wire_get32(in + 8);
     header->status = (int32_t)wire_get32(in + 12);
     header->call = wire_get64(in + 16);
+    header->get_us = wire_get32(in + 24);
+    header->put_us = wire_get32(in + 28);
     if (header->length > MESSAGE_BODY_MAX)
         return MESSAGE_BAD;
     if (header->version != MESSAGE_VERSION)
         return MESSAGE_OTHER_VERSION;
-    return header->type == 0 || header->type >= MESSAGE_TYPES || wire_get64(in + 24) != 0 ? MESSAGE_BAD : MESSAGE_GOOD;
+    return header->type == 0 || header->type >= MESSAGE_TYPES ? MESSAGE_BAD : MESSAGE_GOOD;
 }
 
 void

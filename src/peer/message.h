@@ -17,7 +17,7 @@
 #include "varve.h"
 
 #define MESSAGE_MAGIC        0x50565256u /* "VRVP" */
-#define MESSAGE_VERSION      1
+#define MESSAGE_VERSION      2
 #define MESSAGE_HEADER_BYTES 32
 #define MESSAGE_BODY_MAX     ((uint32_t)1 << 20) /* VARVE_BATCH_PAGES_MAX of the largest record fit */
 
@@ -27,7 +27,9 @@
 #define MESSAGE_TEXT_MAX       240
 
 /* Statuses of answers beside those of varve.h. */
+#define MESSAGE_STATUSES        (-2000)
 #define MESSAGE_STALE_NAMESPACE (-2001) /* no namespace has this number (any more): open it again */
+#define MESSAGE_GOING_ON        (-2003) /* news of a long answer, which goes on */
 
 enum message_type {
     MESSAGE_HELLO = 1,
@@ -49,15 +51,22 @@ enum message_type {
     MESSAGE_SYNC,
     MESSAGE_OPTION,
     MESSAGE_STATS,
+    MESSAGE_ITER_OPEN, /* from here on message_report.h */
+    MESSAGE_ITER_NEXT,
+    MESSAGE_CHECK,
+    MESSAGE_CONTROL_LOG,
+    MESSAGE_TUNE,
+    MESSAGE_TUNE_MEASURE,
     MESSAGE_TYPES
 };
 
 struct message_header {
     uint16_t version;
     uint16_t type;
-    uint32_t length; /* of the body */
-    int32_t status;  /* of an answer: enum varve_status, or above; 0 in questions */
-    uint64_t call;   /* of the question */
+    uint32_t length;         /* of the body */
+    int32_t status;          /* of an answer: enum varve_status, or above; 0 in questions */
+    uint64_t call;           /* of the question */
+    uint32_t get_us, put_us; /* of questions: time that gets and puts of this connection took since the last one */
 };
 
 enum message_check {

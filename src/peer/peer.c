@@ -252,23 +252,48 @@ peer_link_release(struct peer *peer, struct peer_link *link, int rc)
         keep_idle(peer, link);
 }
 
+static uint64_t
+time_to_answer(const struct peer *peer, const struct peer_question *question)
+{
+    return peer->timeout_ms * (question->slow ? SLOW_FACTOR : 1) + question->extra_ms;
+}
+
+static int
+note_failure(struct peer *peer, int rc)
+{
+    return rc == -EAGAIN || rc == -ETIMEDOUT ? peer_note_silence(peer) : PEER_AGAIN;
+}
+
 int
 peer_ask(struct peer *peer, struct peer_link *link, const struct peer_question *question, struct peer_answer *answer)
 {
-    uint64_t timeout_ms = peer->timeout_ms * (question->slow ? SLOW_FACTOR : 1);
     struct message_header header = {.type = (uint16_t)question->type, .call = ++link->calls};
-    int rc = connection_send(&link->connection, &header, question->parts, question->part_count, NULL, timeout_ms);
+    int rc;
+
+    header.get_us = link->get_us;
+    header.put_us = link->put_us;
+    link->get_us = link->put_us = 0;
+    rc = connection_send(&link->connection, &header, question->parts, question->part_count, NULL,
+                         time_to_answer(peer, question));
+    return rc < 0 ? note_failure(peer, rc) : peer_hear(peer, link, question, answer);
+}
+
+int
+peer_hear(struct peer *peer, struct peer_link *link, const struct peer_question *question, struct peer_answer *answer)
+{
+    uint64_t timeout_ms = time_to_answer(peer, question);
+    struct message_header header;
+    int rc;
 
     answer->file = NULL;
-    if (rc == 0)
-        rc = connection_receive(&link->connection, timeout_ms, timeout_ms, &header, &answer->body,
-                                question->wants_file ? &answer->file : NULL);
+    rc = connection_receive(&link->connection, timeout_ms, timeout_ms, &header, &answer->body,
+                            question->wants_file ? &answer->file : NULL);
     if (rc == 0 && (header.type != question->type || header.call != link->calls))
         rc = -EPROTO;
     if (rc < 0) {
         if (answer->file != NULL)
             peer->env->ops->close(answer->file);
-        return rc == -EAGAIN || rc == -ETIMEDOUT ? peer_note_silence(peer) : PEER_AGAIN;
+        return note_failure(peer, rc);
     }
     answer->status = header.status;
     answer->size = header.length;

@@ -21,6 +21,7 @@ struct peer_link {
     struct peer_link *next;
     uint64_t epoch;
     uint64_t calls;
+    uint32_t get_us, put_us; /* that gets and puts took on it, to be told with the next question */
 };
 
 struct peer {
@@ -73,11 +74,15 @@ struct peer_answer {
 struct peer_question {
     enum message_type type;
     bool slow, wants_file;
+    uint64_t extra_ms; /* that the answer takes in any case */
     uint32_t part_count;
     struct iovec parts[CONNECTION_PARTS_MAX];
 };
 int peer_ask(struct peer *peer, struct peer_link *link, const struct peer_question *question,
              struct peer_answer *answer);
+/* One more answer to the question that was asked last. */
+int peer_hear(struct peer *peer, struct peer_link *link, const struct peer_question *question,
+              struct peer_answer *answer);
 
 /* A put begins to write, and has ended. PEER_AGAIN: there is a new owner, which is not to be disturbed. */
 int peer_write_begin(struct peer *peer);

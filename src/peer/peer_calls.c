@@ -4,88 +4,39 @@
 
 #include "base/error.h"
 #include "base/wire.h"
-#include "peer/peer.h"
-
-/* One question on a connection of its own: the answer's bytes are valid until call_end(). */
-struct call {
-    struct peer *peer;
-    struct peer_link *link;
-    struct peer_question question;
-    struct peer_answer answer;
-};
-
-static int
-call_begin(struct call *call, varve_store *store, enum message_type type, bool slow)
-{
-    *call = (struct call){.peer = store->peer, .question = {.type = type, .slow = slow}};
-    return peer_link_acquire(call->peer, &call->link);
-}
-
-static void
-call_part(struct call *call, const void *bytes, size_t size)
-{
-    call->question.parts[call->question.part_count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
-}
-
-/* Ask. What the owner says is wrong goes to *err. */
-static int
-call_ask(struct call *call, varve_error *err)
-{
-    int rc = peer_ask(call->peer, call->link, &call->question, &call->answer);
-    const struct peer_answer *answer = &call->answer;
-
-    if (rc != VARVE_OK)
-        return rc;
-    if (answer->status < 0 && answer->status != MESSAGE_STALE_NAMESPACE)
-        (void)error_set(err, answer->status, "%.*s", (int)strnlen((const char *)answer->body, answer->size),
-                        (const char *)answer->body);
-    return answer->status;
-}
-
-static void
-call_end(struct call *call, int rc)
-{
-    peer_link_release(call->peer, call->link, rc);
-}
-
-/* The answer makes no sense: whoever gave it is as good as gone. */
-static int
-check_answer(bool good)
-{
-    return good ? VARVE_OK : PEER_AGAIN;
-}
+#include "peer/peer_call.h"
 
 /* A call without bytes in its answer. */
 static int
 ask_plain(varve_store *store, enum message_type type, const void *bytes, size_t size, varve_error *err)
 {
-    struct call call;
-    int rc = call_begin(&call, store, type, true);
+    struct peer_call call;
+    int rc = peer_call_begin(&call, store, type, true);
 
     if (rc != VARVE_OK)
         return rc;
-    call_part(&call, bytes, size);
-    rc = call_ask(&call, err);
-    call_end(&call, rc);
+    peer_call_part(&call, bytes, size);
+    rc = peer_call_ask(&call, err);
+    peer_call_end(&call, rc);
     return rc;
 }
 
 /* Send ids, and have the answer in *call, which is to be ended when VARVE_OK is returned. */
 static int
-ask_ids(struct call *call, varve_store *store, enum message_type type, struct message_ids *asked, varve_error *err)
+ask_ids(struct peer_call *call, varve_store *store, enum message_type type, struct message_ids *asked, varve_error *err)
 {
     bool slow = type == MESSAGE_REMOVE || type == MESSAGE_PIN || type == MESSAGE_UNPIN;
     uint8_t head[MESSAGE_IDS_BYTES];
-    int rc = call_begin(call, store, type, slow);
+    int rc = peer_call_begin(call, store, type, slow);
 
     if (rc != VARVE_OK)
         return rc;
     message_ids_encode(asked, head);
-    call_part(call, head, sizeof(head));
-    call_part(call, asked->ids, (size_t)asked->count * VARVE_ID_BYTES);
-    rc = call_ask(call, err);
+    peer_call_part(call, head, sizeof(head));
+    peer_call_part(call, asked->ids, (size_t)asked->count * VARVE_ID_BYTES);
+    rc = peer_call_ask(call, err);
     if (rc != VARVE_OK)
-        call_end(call, rc);
+        peer_call_end(call, rc);
     return rc;
 }
 
@@ -109,7 +60,7 @@ peer_probe(varve_store *store, const varve_namespace *ns, const varve_id *ids, s
     struct read_speed speed = store_read_speed(store);
     struct message_ids asked = make_ids(ns, ids, count);
     struct message_found found;
-    struct call call;
+    struct peer_call call;
     int rc;
 
     if (estimate != NULL) {
@@ -120,14 +71,14 @@ peer_probe(varve_store *store, const varve_namespace *ns, const varve_id *ids, s
     rc = ask_ids(&call, store, MESSAGE_PROBE, &asked, NULL);
     if (rc != VARVE_OK)
         return rc;
-    rc = check_answer(message_found_decode(call.answer.body, call.answer.size, count, &found) &&
-                      found.estimated == (estimate != NULL));
+    rc = peer_check_answer(message_found_decode(call.answer.body, call.answer.size, count, &found) &&
+                           found.estimated == (estimate != NULL));
     if (rc == VARVE_OK && estimate != NULL) {
         estimate->extents = found.extents;
         from_wire(found.prefix_bytes, found.found, estimate->prefix_bytes);
         from_wire(found.prefix_time_us, found.found, estimate->prefix_time_us);
     }
-    call_end(&call, rc);
+    peer_call_end(&call, rc);
     if (rc != VARVE_OK)
         return rc;
     COUNT(&store->counters, probe_calls, 1);
@@ -140,15 +91,15 @@ int
 peer_exists_batch(varve_store *store, const varve_namespace *ns, const varve_id *ids, size_t count, uint8_t *exists)
 {
     struct message_ids asked = make_ids(ns, ids, count);
-    struct call call;
+    struct peer_call call;
     int rc = ask_ids(&call, store, MESSAGE_EXISTS, &asked, NULL);
 
     if (rc != VARVE_OK)
         return rc;
-    rc = check_answer(call.answer.size == count);
+    rc = peer_check_answer(call.answer.size == count);
     for (size_t i = 0; rc == VARVE_OK && i < count; i++)
         exists[i] = call.answer.body[i] != 0;
-    call_end(&call, rc);
+    peer_call_end(&call, rc);
     COUNT(&store->counters, exists_pages, rc == VARVE_OK ? count : 0);
     return rc;
 }
@@ -159,13 +110,13 @@ peer_count_ids(varve_store *store, enum message_type type, const varve_namespace
 {
     struct message_ids asked = make_ids(ns, ids, count);
     struct message_found found;
-    struct call call;
+    struct peer_call call;
     int rc = ask_ids(&call, store, type, &asked, err);
 
     if (rc != VARVE_OK)
         return rc;
-    rc = check_answer(message_found_decode(call.answer.body, call.answer.size, count, &found));
-    call_end(&call, rc);
+    rc = peer_check_answer(message_found_decode(call.answer.body, call.answer.size, count, &found));
+    peer_call_end(&call, rc);
     if (rc != VARVE_OK)
         return rc;
     COUNT(&store->counters, touch_pages, type == MESSAGE_TOUCH ? found.found : 0);
@@ -178,16 +129,16 @@ static int
 ask_namespace(varve_store *store, struct message_namespace *asked, varve_error *err)
 {
     uint8_t bytes[MESSAGE_NAMESPACE_BYTES + VARVE_NAMESPACE_NAME_MAX];
-    struct call call;
-    int rc = call_begin(&call, store, MESSAGE_NAMESPACE_OPEN, true);
+    struct peer_call call;
+    int rc = peer_call_begin(&call, store, MESSAGE_NAMESPACE_OPEN, true);
 
     if (rc != VARVE_OK)
         return rc;
-    call_part(&call, bytes, message_namespace_encode(asked, bytes));
-    rc = call_ask(&call, err);
+    peer_call_part(&call, bytes, message_namespace_encode(asked, bytes));
+    rc = peer_call_ask(&call, err);
     if (rc == VARVE_OK)
-        rc = check_answer(message_namespace_decode(call.answer.body, call.answer.size, asked));
-    call_end(&call, rc);
+        rc = peer_check_answer(message_namespace_decode(call.answer.body, call.answer.size, asked));
+    peer_call_end(&call, rc);
     return rc;
 }
 
@@ -323,18 +274,18 @@ peer_sync(varve_store *store, varve_error *err)
 int64_t
 peer_owner_stats(varve_store *store, uint64_t *values, size_t count)
 {
-    struct call call;
+    struct peer_call call;
     size_t known;
-    int rc = call_begin(&call, store, MESSAGE_STATS, false);
+    int rc = peer_call_begin(&call, store, MESSAGE_STATS, false);
 
     if (rc != VARVE_OK)
         return rc;
-    rc = call_ask(&call, NULL);
+    rc = peer_call_ask(&call, NULL);
     if (rc == VARVE_OK)
-        rc = check_answer(call.answer.size % 8 == 0);
+        rc = peer_check_answer(call.answer.size % 8 == 0);
     known = rc == VARVE_OK ? call.answer.size / 8 : 0;
     from_wire(call.answer.body, known < count ? known : count, values);
-    call_end(&call, rc);
+    peer_call_end(&call, rc);
     return rc == VARVE_OK ? (int64_t)known : rc;
 }
 

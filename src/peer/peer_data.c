@@ -23,6 +23,15 @@ struct transfer {
     const struct put *put; /* NULL: a get */
 };
 
+/* Microseconds since then, to be told to the owner. */
+static uint32_t
+time_since(const varve_store *store, uint64_t began_ns)
+{
+    uint64_t us = (store->env->ops->now_ns(store->env) - began_ns) / 1000;
+
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
 /* Ask; after a failure no more. VARVE_OK: it was answered. */
 static int
 ask(struct transfer *transfer, const struct peer_question *question, struct peer_answer *answer)
@@ -185,13 +194,16 @@ peer_get_batch(varve_store *store, const varve_namespace *ns, varve_page *pages,
                       .ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire),
                       .source = &read_through_owner,
                       .source_arg = &transfer};
+    uint64_t began_ns;
     int rc = peer_link_acquire(transfer.peer, &transfer.link);
 
     for (size_t i = 0; rc != VARVE_OK && i < count; i++)
         pages[i].status = VARVE_MISS;
     if (rc != VARVE_OK)
         return rc;
+    began_ns = store->env->ops->now_ns(store->env);
     rc = read_run(&get, err);
+    transfer.link->get_us = time_since(store, began_ns);
     peer_link_release(transfer.peer, transfer.link, transfer.rc);
     return rc == VARVE_OK ? transfer.rc : rc;
 }
@@ -396,7 +408,31 @@ abandon(struct extent_write *extent)
     release_file(extent);
 }
 
-static const struct write_target write_through_owner = {.reserve = reserve, .install = install, .abandon = abandon};
+/* For a look at what was just written: its file is at hand, or was dropped, and then there is no need to ask for it. */
+static void *
+open_written(void *arg, uint64_t segment, struct env_file **file)
+{
+    struct transfer *transfer = ((struct write_batch *)arg)->target_arg;
+    struct descriptor *descriptor = descriptor_find(&transfer->peer->descriptors, segment);
+
+    if (descriptor != NULL)
+        *file = descriptor_file(descriptor);
+    return descriptor;
+}
+
+static void
+close_written(void *arg, void *held)
+{
+    struct transfer *transfer = ((struct write_batch *)arg)->target_arg;
+
+    descriptor_release(&transfer->peer->descriptors, held);
+}
+
+static const struct write_target write_through_owner = {.reserve = reserve,
+                                                        .install = install,
+                                                        .abandon = abandon,
+                                                        .open_written = open_written,
+                                                        .close_written = close_written};
 
 int
 peer_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, varve_page *pages, size_t count,
@@ -411,12 +447,14 @@ peer_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, 
                       .batch = {.target = &write_through_owner, .target_arg = &transfer}};
     const struct peer_question sync = {.type = MESSAGE_SYNC, .slow = true};
     struct peer_answer answer;
+    uint64_t began_ns = store->env->ops->now_ns(store->env);
     int rc = peer_link_acquire(transfer.peer, &transfer.link);
 
     COUNT(&store->counters, put_calls, 1);
     if (rc == VARVE_OK) {
         transfer.put = &put;
         rc = put_run(&put, ns, parent);
+        transfer.link->put_us = time_since(store, began_ns);
         if (rc == VARVE_OK && (flags & VARVE_PUT_SYNC) != 0 && ask(&transfer, &sync, &answer) == VARVE_OK)
             rc = answer.status;
         peer_link_release(transfer.peer, transfer.link, transfer.rc);

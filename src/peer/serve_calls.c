@@ -37,8 +37,7 @@ serve_hello(struct client *client, const uint8_t *body, size_t size, struct answ
     return true;
 }
 
-/* A failure, with its text. */
-static void
+void
 answer_error(struct client *client, struct answer *answer, int rc, const varve_error *err)
 {
     size_t size = strnlen(err->message, sizeof(err->message) - 1) + 1;
@@ -406,6 +405,19 @@ serve_call(struct client *client, const struct message_header *header, const uin
         return serve_option(client, body, size, answer);
     case MESSAGE_STATS:
         return serve_stats(client, answer);
+    case MESSAGE_ITER_OPEN:
+        return serve_iter_open(client, body, size, answer);
+    case MESSAGE_ITER_NEXT:
+        return serve_iter_next(client, size, answer);
+    case MESSAGE_CHECK:
+        return serve_check(client, header, body, answer);
+    case MESSAGE_CONTROL_LOG:
+        serve_control_log(client, answer);
+        return true;
+    case MESSAGE_TUNE:
+        return serve_tune(client, body, size, answer);
+    case MESSAGE_TUNE_MEASURE:
+        return serve_tune_measure(client, body, size, answer);
     case MESSAGE_TYPES:
         break;
     }

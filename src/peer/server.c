@@ -61,8 +61,8 @@ set_busy(struct client *client, bool busy)
     mutex_unlock(&server->lock);
 }
 
-static int
-send_answer(struct client *client, const struct message_header *question, const struct answer *answer)
+int
+client_answer(struct client *client, const struct message_header *question, const struct answer *answer)
 {
     struct message_header header = {.type = question->type, .call = question->call, .status = answer->status};
 
@@ -88,14 +88,43 @@ refuse_version(struct client *client, const struct message_header *question)
 
     COUNT(&client->store->counters, peer_refused, 1);
     answer_add(&answer, text, sizeof(text));
-    (void)send_answer(client, question, &answer);
+    (void)client_answer(client, question, &answer);
+}
+
+/*
+ * Time that the peer says its gets and puts took, for the controller, which weighs the index against them. It has one of them at a time on this connection, so more
+ * than went by since it told the last time cannot be true.
+ */
+static void
+count_time(struct client *client, const struct message_header *question)
+{
+    uint64_t now_ns = client->store->env->ops->now_ns(client->store->env);
+    uint64_t passed_us = (now_ns - client->told_ns) / 1000, get_us = question->get_us, put_us = question->put_us;
+
+    if (get_us == 0 && put_us == 0)
+        return;
+    get_us = get_us < passed_us ? get_us : passed_us;
+    put_us = put_us < passed_us - get_us ? put_us : passed_us - get_us;
+    client->told_ns = now_ns;
+    COUNT(&client->store->counters, peer_get_time_us, get_us);
+    COUNT(&client->store->counters, peer_put_time_us, put_us);
+}
+
+/* Nothing was asked for a while. False: the connection is to end. */
+static bool
+look_at_time(struct client *client)
+{
+    uint64_t now_ns = client->server->env->ops->now_ns(client->server->env);
+
+    if (client_iter_expired(client, now_ns))
+        return false;
+    return client->greeted && !client_put_expired(client, now_ns) && (client->put.begun || !is_stopped(client->server));
 }
 
 /* The next question, or a look at the time. False: the connection is to end. */
 static bool
 serve_next(struct client *client)
 {
-    struct server *server = client->server;
     struct message_header header;
     struct answer answer = {0};
     const uint8_t *body;
@@ -104,17 +133,17 @@ serve_next(struct client *client)
     bool good;
 
     if (rc == -EAGAIN)
-        return client->greeted && !client_put_expired(client, server->env->ops->now_ns(server->env)) &&
-               (client->put.begun || !is_stopped(server));
+        return look_at_time(client);
     if (rc == -EPROTONOSUPPORT)
         refuse_version(client, &header);
     if (rc < 0)
         return false;
     set_busy(client, true);
     COUNT(&client->store->counters, peer_calls, 1);
+    count_time(client, &header);
     good = (client->greeted || header.type == MESSAGE_HELLO) && serve_call(client, &header, body, &answer);
     if (good)
-        good = send_answer(client, &header, &answer) == 0 && answer.status != VARVE_E_VERSION;
+        good = client_answer(client, &header, &answer) == 0 && answer.status != VARVE_E_VERSION;
     else
         COUNT(&client->store->counters, peer_refused, 1);
     release_answer(client, &answer);
@@ -146,6 +175,7 @@ client_main(void *arg)
     while (serve_next(client))
         ;
     client_put_abandon(client);
+    client_iter_close(client);
     mutex_lock(&server->lock);
     client->closing = true; /* nobody shuts the socket down from here on */
     unlink_client(server, client);
@@ -206,7 +236,7 @@ begin_client(struct server *server, struct env_socket *socket)
     }
     client->server = server;
     client->store = server->store;
-    client->idle_since_ns = env->ops->now_ns(env);
+    client->idle_since_ns = client->told_ns = env->ops->now_ns(env);
     mutex_lock(&server->lock);
     client->next = server->clients;
     server->clients = client;

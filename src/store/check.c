@@ -17,22 +17,22 @@
 #include "store/calls.h"
 #include "store/store.h"
 
-#define PROGRESS_PAGES 4096
-#define UNKNOWN_MAX    64 /* files: more are not told apart */
+#define PROGRESS_STEPS 4096
+#define PROGRESS_BYTES ((uint64_t)64 << 20) /* verified */
+#define UNKNOWN_MAX    64                   /* files: more are not told apart */
 
 struct check {
     varve_store *store;
     unsigned flags;
-    void (*problem)(void *arg, const char *text);
-    void (*progress)(void *arg, uint64_t done, uint64_t total);
-    void *arg;
+    struct check_listener *listener;
     varve_check_report *report;
     struct index_view *view;
     uint64_t pages_total; /* for progress */
     uint64_t pages_seen;
-    uint64_t index_pages; /* live, in the index */
-    uint64_t matched;     /* of them, found in the log where the index says */
-    uint64_t elsewhere;   /* pages in the log whose id the index finds in another place: stored twice */
+    uint64_t steps, told_bytes; /* since the listener heard something, and what was verified then */
+    uint64_t index_pages;       /* live, in the index */
+    uint64_t matched;           /* of them, found in the log where the index says */
+    uint64_t elsewhere;         /* pages in the log whose id the index finds in another place: stored twice */
     struct extent_scan *extents;
     uint8_t *payload; /* grows to the largest page */
     size_t payload_capacity;
@@ -47,19 +47,27 @@ problem(struct check *check, const char *format, ...)
     va_list args;
 
     check->report->problems++;
-    if (check->problem == NULL)
+    if (check->listener->problem == NULL || check->listener->stop)
         return;
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    check->problem(check->arg, text);
+    check->listener->problem(check->listener->arg, text);
 }
 
-static void
+/* A page, or an entry, is done. False: nobody wants to know any more. */
+static bool
 step(struct check *check)
 {
-    if (++check->pages_seen % PROGRESS_PAGES == 0 && check->progress != NULL)
-        check->progress(check->arg, check->pages_seen, check->pages_total);
+    struct check_listener *listener = check->listener;
+
+    if (++check->steps >= PROGRESS_STEPS || check->report->bytes_verified - check->told_bytes >= PROGRESS_BYTES) {
+        check->steps = 0;
+        check->told_bytes = check->report->bytes_verified;
+        if (listener->progress != NULL)
+            listener->progress(listener->arg, check->pages_seen, check->pages_total);
+    }
+    return !listener->stop;
 }
 
 /* Read [offset, offset + size) of a segment into check->payload; returns where it begins there, or NULL, also when size is 0. */
@@ -104,16 +112,17 @@ verify_page(struct check *check, struct env_file *file, const struct extent_head
     check->report->bytes_verified += location->size;
 }
 
-/* Look every page of a header up in the index, and compare. */
-static void
+/* Look every page of a header up in the index, and compare. False: to be stopped. */
+static bool
 check_extent(struct check *check, uint64_t segment, struct env_file *file, const struct extent_header *header)
 {
     uint64_t offset = header->offset + header->header_bytes;
     struct index_cursor cursor;
+    bool go_on = true;
 
     check->report->extents++;
     index_cursor_init(&cursor, check->view);
-    for (uint32_t i = 0; i < header->count; i++) {
+    for (uint32_t i = 0; i < header->count && go_on; i++) {
         uint32_t size = extent_page_size(header, i);
         struct location location;
         varve_id id;
@@ -132,9 +141,11 @@ check_extent(struct check *check, uint64_t segment, struct env_file *file, const
             }
         }
         offset += log_pad(size, header->align_shift);
-        step(check);
+        check->pages_seen++;
+        go_on = step(check);
     }
     index_cursor_deinit(&cursor);
+    return go_on;
 }
 
 /* Walk the extents of one segment. */
@@ -159,8 +170,8 @@ check_segment(struct check *check, struct segment *segment)
                 bytes);
     bytes = actual < bytes ? actual : bytes;
     extent_scan_begin(check->extents, file, segment->salt, SEGMENT_HEADER_BYTES, bytes);
-    while ((rc = extent_scan_next(check->extents, &header)) > 0)
-        check_extent(check, segment->number, file, &header);
+    while ((rc = extent_scan_next(check->extents, &header)) > 0 && check_extent(check, segment->number, file, &header))
+        ;
     if (rc == -EPROTO)
         problem(check, "segment %" PRIu64 ": has an extent of a newer version", segment->number);
     else if (rc < 0) {
@@ -199,7 +210,7 @@ check_segments(struct check *check, varve_error *err)
         return error_set(err, VARVE_E_NOMEM, "out of memory");
     numbers.count = 0;
     log_for_each(log, add_number, &numbers);
-    for (size_t i = 0; i < numbers.count && i < numbers.capacity; i++) {
+    for (size_t i = 0; i < numbers.count && i < numbers.capacity && !check->listener->stop; i++) {
         struct segment *segment = log_acquire(log, numbers.at[i]);
 
         if (segment == NULL)
@@ -222,7 +233,7 @@ check_index(struct check *check, varve_error *err)
 
     if (rc != VARVE_OK)
         return rc;
-    while ((rc = index_iter_next(iter, &entry, err)) == VARVE_OK) {
+    while (!check->listener->stop && (rc = index_iter_next(iter, &entry, err)) == VARVE_OK) {
         struct segment *segment = log_acquire(log, entry.segment);
         uint64_t length = segment == NULL ? 0 : log_segment_end(log, segment);
 
@@ -237,9 +248,10 @@ check_index(struct check *check, varve_error *err)
         }
         if (segment != NULL)
             log_release(log, segment);
+        (void)step(check);
     }
     index_iter_destroy(iter);
-    if (rc == VARVE_MISS)
+    if (rc == VARVE_MISS || rc == VARVE_OK)
         return VARVE_OK;
     problem(check, "the index could not be read to its end");
     return rc == VARVE_E_NOMEM ? rc : VARVE_OK;
@@ -371,21 +383,22 @@ run_check(struct check *check, varve_error *err)
     if (rc == VARVE_OK)
         rc = check_segments(check, err);
     index_view_release(check->view);
+    if (rc == VARVE_OK && check->listener->stop)
+        rc = error_set(err, VARVE_E_TIMEOUT, "the check was stopped: nobody listens");
     if (rc == VARVE_OK && log_losses(log) == losses && check->index_pages > check->matched + check->elsewhere)
         problem(check, "%" PRIu64 " pages of the index are not in the log",
                 check->index_pages - check->matched - check->elsewhere);
     check->report->pages = check->matched;
-    check_files(check);
+    if (!check->listener->stop)
+        check_files(check);
     return rc;
 }
 
 int
-store_check(varve_store *store, unsigned flags, void (*problem_seen)(void *arg, const char *text),
-            void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, varve_check_report *report,
+store_check(varve_store *store, unsigned flags, struct check_listener *listener, varve_check_report *report,
             varve_error *err)
 {
-    struct check check = {
-        .store = store, .flags = flags, .problem = problem_seen, .progress = progress, .arg = arg, .report = report};
+    struct check check = {.store = store, .flags = flags, .listener = listener, .report = report};
     int rc;
 
     check.extents = extent_scan_create(store->env, store->pool);

@@ -83,7 +83,7 @@ coding_written(varve_store *store, const struct written_extent *extent)
 
 /* Once, when there is an extent to read. */
 static void
-try_out(varve_store *store, enum varve_element element, const varve_page *page)
+try_out(varve_store *store, enum varve_element element, const varve_page *page, const struct coding_files *files)
 {
     struct written_extent extent;
 
@@ -92,7 +92,7 @@ try_out(varve_store *store, enum varve_element element, const varve_page *page)
     store->coding.written.bytes = 0;
     mutex_unlock(&store->coding.lock);
     if (extent.bytes > 0)
-        coding_trial(store, element, page, &extent);
+        coding_trial(store, element, page, &extent, files);
 }
 
 bool
@@ -110,7 +110,8 @@ coding_trial_due(varve_store *store)
 }
 
 enum codec_choice
-coding_choose(varve_store *store, enum varve_element element, varve_page *const *pages, size_t count)
+coding_choose(varve_store *store, enum varve_element element, varve_page *const *pages, size_t count,
+              const struct coding_files *files)
 {
     struct coding *coding = &store->coding;
     struct codec_facts facts = {.mode = option_codec(store), .pages = count};
@@ -119,7 +120,7 @@ coding_choose(varve_store *store, enum varve_element element, varve_page *const 
         facts.stored_permille = sample_pages(element, pages, count);
     if (facts.mode == CODEC_MODE_AUTO) {
         if (coding_trial_due(store))
-            try_out(store, element, pages[0]);
+            try_out(store, element, pages[0], files);
         facts.read_bandwidth = atomic_load_explicit(&store->read_bandwidth, memory_order_relaxed);
         facts.coded_bandwidth = atomic_load_explicit(&coding->coded_bandwidth, memory_order_relaxed);
         facts.decode_speed = atomic_load_explicit(&coding->decode_speed, memory_order_relaxed);

@@ -17,6 +17,7 @@
 #include "codec/codec.h"
 #include "codec/codec_pool.h"
 #include "codec/crew.h"
+#include "env/env.h"
 
 #define CODING_NONE   0 /* codec byte of extents: pages as they are, */
 #define CODING_PLANES 1 /* or as src/codec/stored_page.h has them */
@@ -44,17 +45,26 @@ struct coding {
 void coding_init(struct coding *coding, struct env *env, uint32_t threads);
 void coding_deinit(struct coding *coding);
 
+/* Files of segments that extents were written to, for reads: of this process, or got from another. */
+struct coding_files {
+    void *arg;
+    /* What close() takes; *file is open until then. NULL: the segment is gone, or out of reach. */
+    void *(*open)(void *arg, uint64_t segment, struct env_file **file);
+    void (*close)(void *arg, void *held);
+};
+
 /*
  * What is best for the `count` pages from pages[0] on (one or more), which are an extent or the beginning of several. A few times in the
  * life of a store this takes some tens of milliseconds for a trial.
  */
-enum codec_choice coding_choose(varve_store *store, enum varve_element element, varve_page *const *pages, size_t count);
+enum codec_choice coding_choose(varve_store *store, enum varve_element element, varve_page *const *pages, size_t count,
+                                const struct coding_files *files);
 /* Whether the next choice will make the trial: nothing else should be in flight then. */
 bool coding_trial_due(varve_store *store);
 
 /* coding_trial.c: measure reading the extent and decoding together; a failure leaves things as unknown as they were. */
 void coding_trial(varve_store *store, enum varve_element element, const varve_page *page,
-                  const struct written_extent *extent);
+                  const struct written_extent *extent, const struct coding_files *files);
 
 /* Time that one thread took to decode pages. */
 void coding_measured(struct coding *coding, uint64_t bytes, uint64_t stored_bytes, uint64_t time_ns);

@@ -185,25 +185,24 @@ prepare(struct trial *trial, enum varve_element element, const varve_page *page)
 
 void
 coding_trial(varve_store *store, enum varve_element element, const varve_page *page,
-             const struct written_extent *extent)
+             const struct written_extent *extent, const struct coding_files *files)
 {
-    struct segment *segment = log_acquire(store->log, extent->segment);
-    struct trial *trial = segment == NULL ? NULL : env_zalloc(store->env, sizeof(*trial));
+    struct trial *trial = env_zalloc(store->env, sizeof(*trial));
+    void *held;
 
-    if (trial != NULL) {
-        trial->store = store;
-        trial->offset = extent->offset;
-        trial->bytes = extent->bytes < READ_BYTES_MAX ? extent->bytes : READ_BYTES_MAX;
-        if (prepare(trial, element, page) && log_file_acquire(store->log, segment, &trial->file, NULL) == VARVE_OK) {
-            if (io_queue_acquire(store->pool, &trial->queue) == 0) {
-                measure(trial);
-                io_queue_release(store->pool, trial->queue);
-            }
-            log_file_release(store->log, segment);
+    if (trial == NULL)
+        return;
+    trial->store = store;
+    trial->offset = extent->offset;
+    trial->bytes = extent->bytes < READ_BYTES_MAX ? extent->bytes : READ_BYTES_MAX;
+    held = prepare(trial, element, page) ? files->open(files->arg, extent->segment, &trial->file) : NULL;
+    if (held != NULL) {
+        if (io_queue_acquire(store->pool, &trial->queue) == 0) {
+            measure(trial);
+            io_queue_release(store->pool, trial->queue);
         }
-        env_free(store->env, trial->memory);
-        env_free(store->env, trial);
+        files->close(files->arg, held);
     }
-    if (segment != NULL)
-        log_release(store->log, segment);
+    env_free(store->env, trial->memory);
+    env_free(store->env, trial);
 }

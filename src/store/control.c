@@ -44,8 +44,10 @@ control_sums_take(varve_store *store, struct control_sums *out)
     out->put_pages = atomic_load_explicit(&counters->put_pages, memory_order_relaxed) +
                      atomic_load_explicit(&counters->survivor_pages, memory_order_relaxed);
     out->extents = atomic_load_explicit(&counters->extents_written, memory_order_relaxed);
-    out->get_us = atomic_load_explicit(&counters->get_time_us, memory_order_relaxed);
-    out->put_us = atomic_load_explicit(&counters->put_time_us, memory_order_relaxed);
+    out->get_us = atomic_load_explicit(&counters->get_time_us, memory_order_relaxed) +
+                  atomic_load_explicit(&counters->peer_get_time_us, memory_order_relaxed);
+    out->put_us = atomic_load_explicit(&counters->put_time_us, memory_order_relaxed) +
+                  atomic_load_explicit(&counters->peer_put_time_us, memory_order_relaxed);
     out->flush_us = atomic_load_explicit(&counters->flush_time_us, memory_order_relaxed);
     out->at_ns = store->env->ops->now_ns(store->env);
 }

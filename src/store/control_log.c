@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "format/run_format.h"
+#include "store/calls.h"
 #include "store/store.h"
 
 static const char *
@@ -74,12 +75,12 @@ control_print(const struct control_entry *entry, char line[CONTROL_LINE_BYTES])
 }
 
 size_t
-varve_control_log(varve_store *store, void (*line)(void *arg, const char *text), void *arg)
+store_control_log(varve_store *store, void (*line)(void *arg, const char *text), void *arg)
 {
     struct control *control = &store->control;
     size_t count = 0;
 
-    for (uint64_t i = 0; line != NULL; i++) { /* the lock is not held while others' code runs */
+    for (uint64_t i = 0;; i++) { /* the lock is not held while others' code runs */
         struct control_entry entry = {0};
         char text[CONTROL_LINE_BYTES];
         uint64_t first;
@@ -151,7 +152,7 @@ fill_row(const struct control_row *from, varve_tune_row *to)
 }
 
 int64_t
-varve_tune(varve_store *store, const varve_tune_mix *mix, varve_tune_row *rows, size_t room, varve_error *err)
+store_tune(varve_store *store, const varve_tune_mix *mix, varve_tune_row *rows, size_t room, varve_error *err)
 {
     struct control_row *judged;
     struct outlook_layout layout;
@@ -159,12 +160,6 @@ varve_tune(varve_store *store, const varve_tune_mix *mix, varve_tune_row *rows, 
     struct control_mix own;
     size_t count;
 
-    if (store == NULL || (rows == NULL && room > 0))
-        return error_set(err, VARVE_E_ARG, "varve_tune: a store, and rows, must be given");
-    if (mix != NULL &&
-        (mix->struct_size < sizeof(*mix) ||
-         !(mix->pages_put >= 0 && mix->walks >= 0 && mix->misses >= 0 && mix->walk_pages >= 0 && mix->walk_turns >= 1)))
-        return error_set(err, VARVE_E_ARG, "varve_tune_mix: use VARVE_TUNE_MIX_INIT; rates are at least 0, turns 1");
     judged = store->env->ops->alloc(store->env, (room + 1) * sizeof(*judged), _Alignof(struct control_row));
     if (judged == NULL)
         return error_set(err, VARVE_E_NOMEM, "out of memory");

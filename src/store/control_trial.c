@@ -6,13 +6,12 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "store/calls.h"
 #include "store/store.h"
 
-#define ROUNDS        50 /* windows, so that nothing is left of what was assumed before: 0.8^50 */
 #define BATCH_READS   4
 #define BATCH_LOOKUPS 4000
 #define BATCHES_MIN   5 /* of a round: as many searches as false positives are judged by */
-#define SECONDS_MAX   600
 
 /* VARVE_OK; VARVE_MISS: there are no runs; a code: a block could not be read. */
 static int
@@ -74,15 +73,9 @@ try_round(varve_store *store, uint64_t round_ns)
 }
 
 int
-varve_tune_measure(varve_store *store, double seconds, varve_error *err)
+store_tune_measure(varve_store *store, uint64_t round_ns, varve_error *err)
 {
-    int rc = VARVE_OK;
+    int rc = try_round(store, round_ns);
 
-    if (store == NULL || !(seconds > 0 && seconds <= SECONDS_MAX))
-        return error_set(err, VARVE_E_ARG, "varve_tune_measure: a store, and 0 to %d seconds", SECONDS_MAX);
-    for (int round = 0; round < ROUNDS && rc == VARVE_OK; round++)
-        rc = try_round(store, (uint64_t)(seconds * 1e9 / ROUNDS));
-    if (rc < 0)
-        return error_set(err, rc, "blocks of the index could not be read: run varve check");
-    return rc;
+    return rc < 0 ? error_set(err, rc, "blocks of the index could not be read: run varve check") : rc;
 }

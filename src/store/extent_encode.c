@@ -8,6 +8,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "store/extent_write.h"
+
 static uint64_t
 page_room(const varve_page *page)
 {
@@ -141,13 +143,15 @@ make_window(struct write_batch *batch, varve_page **pages, size_t count)
 static void
 decide(struct write_batch *batch, varve_page **pages, size_t count)
 {
+    const struct coding_files files = {
+        .arg = batch, .open = batch->target->open_written, .close = batch->target->close_written};
     struct counters *counters = &batch->store->counters;
     enum codec_choice choice;
     int rc = VARVE_OK;
 
     if (coding_trial_due(batch->store))
         io_drain(batch->queue);
-    choice = coding_choose(batch->store, batch->element, pages, count);
+    choice = coding_choose(batch->store, batch->element, pages, count, &files);
     if (choice == CODEC_CHOICE_CODED)
         rc = make_window(batch, pages, count);
     else

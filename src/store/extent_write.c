@@ -176,7 +176,7 @@ written(struct extent_write *extent)
     const struct written_extent where = {extent->place.segment, extent->header.offset, extent->header.extent_bytes};
 
     encode_release(extent->batch, &extent->window);
-    if (extent->rc == 0 && extent->batch->target == &write_to_log) /* a trial needs the log */
+    if (extent->rc == 0)
         coding_written(extent->batch->store, &where);
 }
 
@@ -542,8 +542,33 @@ log_target_abandon(struct extent_write *extent)
     log_finish(extent->batch->store->log, &extent->reservation, false, extent->header.ns_id, 0, 0);
 }
 
-const struct write_target write_to_log = {
-    .reserve = log_target_reserve, .install = log_target_install, .abandon = log_target_abandon};
+static void *
+log_target_open_written(void *arg, uint64_t number, struct env_file **file)
+{
+    struct log *log = ((struct write_batch *)arg)->store->log;
+    struct segment *segment = log_acquire(log, number);
+
+    if (segment != NULL && log_file_acquire(log, segment, file, NULL) != VARVE_OK) {
+        log_release(log, segment);
+        segment = NULL;
+    }
+    return segment;
+}
+
+static void
+log_target_close_written(void *arg, void *held)
+{
+    struct log *log = ((struct write_batch *)arg)->store->log;
+
+    log_file_release(log, held);
+    log_release(log, held);
+}
+
+const struct write_target write_to_log = {.reserve = log_target_reserve,
+                                          .install = log_target_install,
+                                          .abandon = log_target_abandon,
+                                          .open_written = log_target_open_written,
+                                          .close_written = log_target_close_written};
 
 int
 extent_write_install(struct extent_write *extent)

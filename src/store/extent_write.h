@@ -44,6 +44,9 @@ struct write_target {
     int (*install)(struct extent_write *extent);
     /* Nothing of the extent is findable in the log: its reservation ends. */
     void (*abandon)(struct extent_write *extent);
+    /* See struct coding_files; `arg` is a write_batch. */
+    void *(*open_written)(void *arg, uint64_t segment, struct env_file **file);
+    void (*close_written)(void *arg, void *held);
 };
 extern const struct write_target write_to_log;
 

@@ -7,7 +7,7 @@
 
 #include "base/wire.h"
 #include "fuzz.h"
-#include "peer/message.h"
+#include "peer/message_report.h"
 
 enum parser {
     PARSER_HEADER,
@@ -23,6 +23,11 @@ enum parser {
     PARSER_RESERVED,
     PARSER_COMMIT,
     PARSER_OPTION,
+    PARSER_ITEMS,
+    PARSER_NEWS,
+    PARSER_REPORT,
+    PARSER_MIX,
+    PARSER_TEXTS,
     PARSERS
 };
 
@@ -97,6 +102,37 @@ parse_found(const uint8_t *data, size_t size)
 }
 
 static uint64_t
+parse_report(enum parser parser, const uint8_t *data, size_t size)
+{
+    uint8_t again[MESSAGE_MIX_BYTES + MESSAGE_REPORT_BYTES];
+    struct message_items items;
+    struct message_news news;
+    varve_check_report report;
+    varve_tune_mix mix;
+    bool has_mix;
+    uint64_t seen = 0;
+    const char *text;
+
+    if (parser == PARSER_ITEMS && message_items_decode(data, size, &items))
+        return read_records(items.name, items.name_size) +
+               read_records(items.items, (size_t)items.count * MESSAGE_ITEM_BYTES);
+    if (parser == PARSER_NEWS && message_news_decode(data, size, &news))
+        return news.text == NULL ? 0 : strlen(news.text);
+    if (parser == PARSER_REPORT && message_report_decode(data, size, &report)) {
+        message_report_encode(&report, again);
+        fuzz_require(memcmp(again, data, MESSAGE_REPORT_BYTES) == 0, "report again");
+    }
+    if (parser == PARSER_MIX && message_mix_decode(data, size, &mix, &has_mix) && has_mix) {
+        fuzz_require(mix.pages_put >= 0 && mix.walk_turns >= 1, "mix bounds");
+        message_mix_encode(&mix, again);
+        fuzz_require(memcmp(again, data, MESSAGE_MIX_BYTES) == 0, "mix again");
+    }
+    for (size_t at = 0; parser == PARSER_TEXTS && (text = message_text_next(data, size, &at)) != NULL;)
+        seen += strlen(text);
+    return seen;
+}
+
+static uint64_t
 parse_one(enum parser parser, const uint8_t *data, size_t size)
 {
     struct location location;
@@ -153,7 +189,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         seen += parse_one(parser, data, size);
     else
         parse_fixed(parser, data, size);
-    seen += parse_array(parser, data, size);
+    seen += parse_array(parser, data, size) + parse_report(parser, data, size);
     fuzz_require(seen < UINT64_MAX, "the sum of all bytes"); /* so that they are read */
     return 0;
 }
@@ -178,6 +214,33 @@ example_array(struct sim_rng *rng, enum parser parser, uint8_t *out)
     }
     message_commit_encode(&(struct message_commit){.token = 1, .count = count}, out);
     return MESSAGE_COMMIT_BYTES + (size_t)count * 8;
+}
+
+static size_t
+example_report(enum parser parser, uint8_t *out)
+{
+    const varve_tune_mix mix = {.pages_put = 20000, .walks = 100, .walk_turns = 2};
+
+    if (parser == PARSER_ITEMS) {
+        message_items_encode(&(struct message_items){.count = 5, .name_size = 4}, out);
+        memset(out + MESSAGE_ITEMS_BYTES, 'n', 4);
+        return MESSAGE_ITEMS_BYTES + 4 + (size_t)5 * MESSAGE_ITEM_BYTES;
+    }
+    if (parser == PARSER_NEWS) {
+        message_news_encode(&(struct message_news){.done = 5, .total = 9}, out);
+        memcpy(out + MESSAGE_NEWS_BYTES, "text", 5);
+        return MESSAGE_NEWS_BYTES + 5;
+    }
+    if (parser == PARSER_REPORT) {
+        message_report_encode(&(varve_check_report){.problems = 1, .pages = 7}, out);
+        return MESSAGE_REPORT_BYTES;
+    }
+    if (parser == PARSER_MIX) {
+        message_mix_encode(&mix, out);
+        return MESSAGE_MIX_BYTES;
+    }
+    memcpy(out, "one\0two", 8);
+    return 8;
 }
 
 size_t
@@ -222,6 +285,12 @@ fuzz_example(struct sim_rng *rng, uint8_t *out)
                "64M",
                13);
         return 2 + 13;
+    case PARSER_ITEMS:
+    case PARSER_NEWS:
+    case PARSER_REPORT:
+    case PARSER_MIX:
+    case PARSER_TEXTS:
+        return 2 + example_report(parser, body);
     case PARSER_IDS:
     case PARSER_PUT:
     case PARSER_RESERVE:

@@ -24,7 +24,7 @@
 #include "base/wire.h"
 #include "directory.h"
 #include "format/format.h"
-#include "peer/message.h"
+#include "peer/message_report.h"
 #include "varve.h"
 
 #define PAGES     16
@@ -501,6 +501,53 @@ test_lies(void **state)
     assert_int_equal(exists, 0);
 }
 
+/* Reports that are asked for wrongly end the connection; ones that are left in the middle end with it. */
+static void
+test_reports(void **state)
+{
+    static const struct {
+        uint16_t type;
+        size_t size;
+        uint8_t body[MESSAGE_MIX_BYTES];
+    } wrong[] = {
+        {MESSAGE_ITER_NEXT, 0, {0}},                                     /* of no iteration */
+        {MESSAGE_ITER_OPEN, MESSAGE_ITER_BYTES, {0}},                    /* of no kind */
+        {MESSAGE_ITER_OPEN, MESSAGE_ITER_BYTES, {VARVE_ITER_PAGES + 1}}, /* of an unknown one */
+        {MESSAGE_ITER_OPEN, MESSAGE_ITER_BYTES - 1, {VARVE_ITER_PAGES}}, /* cut */
+        {MESSAGE_CHECK, MESSAGE_CHECK_BYTES, {0xff}},                    /* flags that there are not */
+        {MESSAGE_CHECK, 0, {0}},                                         /* none */
+        {MESSAGE_TUNE, MESSAGE_MIX_BYTES, {2}},                          /* two mixes */
+        {MESSAGE_TUNE, MESSAGE_MIX_BYTES, {1, 0, 0, 0, 0, 0, 0, 0, [14] = 0xf8, [15] = 0x7f}}, /* that is no number */
+        {MESSAGE_TUNE, MESSAGE_MIX_BYTES, {1}},                                                /* less than one turn */
+        {MESSAGE_TUNE_MEASURE, MESSAGE_MEASURE_BYTES, {0, 0, 0, 0, 0, 0, 1}},                  /* for days */
+    };
+    struct setup *setup = *state;
+    uint8_t answer[65536];
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        int fd = raw_greeted(setup);
+
+        assert_true(raw_send(fd, wrong[i].type, wrong[i].body, wrong[i].size));
+        assert_int_equal(raw_receive(fd, answer, sizeof(answer)), 1);
+        (void)close(fd);
+    }
+    for (int i = 0; i < 20; i++) {
+        const uint8_t pages[MESSAGE_ITER_BYTES] = {VARVE_ITER_PAGES},
+                      unknown[MESSAGE_ITER_BYTES] = {1, 0, 0, 0, 99, 99};
+        const uint8_t deep[MESSAGE_CHECK_BYTES] = {VARVE_CHECK_DEEP};
+        int fd = raw_greeted(setup);
+
+        assert_true(raw_send(fd, MESSAGE_ITER_OPEN, unknown, sizeof(unknown)));
+        assert_int_equal(raw_receive(fd, answer, sizeof(answer)), MESSAGE_STALE_NAMESPACE);
+        assert_true(raw_send(fd, MESSAGE_ITER_OPEN, pages, sizeof(pages)));
+        assert_int_equal(raw_receive(fd, answer, sizeof(answer)), VARVE_OK);
+        if (i % 2 == 0)
+            assert_true(raw_send(fd, MESSAGE_CHECK, deep, sizeof(deep)));
+        (void)close(fd);
+    }
+    honest(setup, 140);
+}
+
 int
 main(void)
 {
@@ -514,6 +561,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_descriptors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_put_abandoned, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reports, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
