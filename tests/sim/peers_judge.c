@@ -171,19 +171,19 @@ await_ghosts(struct peers *peers)
     }
 }
 
-/* The store of the process answers again, be it that the process becomes the owner. */
+/* The call, until it is answered: soon, be it that the process becomes the owner. Only a device that stalls may take longer than a call waits. */
 static void
-await_answer(struct peers_caller *caller)
+call_till_answered(struct peers_caller *caller, void (*call)(struct threads_client *client))
 {
     struct peers *peers = caller->process->peers;
 
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        peers_call(caller, threads_probe);
+        peers_call(caller, call);
         if (!peers_troubled(caller))
             return;
         (void)sched_wait(caller, peers->run.disk->now_ns + peers->settings.timeout_ms * MS / 10);
     }
-    sim_fail("process %" PRIu32 " finds no owner, though nothing goes wrong any more", caller->process->number);
+    sim_fail("process %" PRIu32 " is not answered, though nothing goes wrong any more", caller->process->number);
 }
 
 /* No file is one too many, and the store counts what there is. */
@@ -217,10 +217,8 @@ look_at_store(struct peers_process *process)
     if (process->namespaces[peers->run.universe->settings.namespaces - 1] == NULL)
         return; /* it came too late to open them */
     sched_join_group(&process->group); /* and so are the threads of an owner */
-    await_answer(&caller);
-    peers_call(&caller, threads_verify);
-    if (peers_troubled(&caller))
-        sim_fail("process %" PRIu32 " meets trouble, though nothing goes wrong any more", process->number);
+    call_till_answered(&caller, threads_probe);
+    call_till_answered(&caller, threads_verify);
     if (role_is_owner(process->store)) {
         peers_call(&caller, threads_check);
         peers_call(&caller, threads_iterate);

@@ -45,8 +45,10 @@ set_calm(struct peers *peers, bool calm)
 {
     peers->calm = calm;
     sim_net_set_calm(peers->net, calm);
-    for (uint32_t i = 0; calm && i < peers->settings.processes; i++)
+    for (uint32_t i = 0; calm && i < peers->settings.processes; i++) {
         peers->processes[i].points_left = 0;
+        peers->processes[i].group.stopped_until_ns = 0;
+    }
     if (calm)
         sim_disk_crash_after(peers->run.disk, 0);
 }
