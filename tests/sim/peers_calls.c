@@ -49,7 +49,7 @@ call_begin(struct peers_caller *caller)
 }
 
 static void
-call_end(struct peers_caller *caller)
+call_end(struct peers_caller *caller, void (*call)(struct threads_client *client))
 {
     struct peers *peers = caller->process->peers;
     uint64_t stopped_ns = caller->process->stopped_ns - caller->stopped_ns;
@@ -60,6 +60,9 @@ call_end(struct peers_caller *caller)
     took_ns = took_ns > stopped_ns ? took_ns - stopped_ns : 0;
     PEERS_COUNT(peers, CALLS, 1);
     PEERS_COUNT(peers, CALLS_OF_PEERS, !caller->owned);
+    PEERS_COUNT(peers, CLEARS, call == threads_clear);
+    PEERS_COUNT(peers, CHECKS, call == threads_check);
+    PEERS_COUNT(peers, CHECKS_OF_PEERS, call == threads_check && !caller->owned && !peers_troubled(caller));
     PEERS_COUNT(peers, TAKEOVERS, !caller->owned && !is_over(caller) && role_is_owner(caller->client.store));
     if (is_over(caller))
         return;
@@ -79,7 +82,7 @@ peers_call(struct peers_caller *caller, void (*call)(struct threads_client *clie
     call_begin(caller);
     caller->putting = call == threads_put;
     call(&caller->client);
-    call_end(caller);
+    call_end(caller, call);
     sched_note("between calls");
 }
 
@@ -144,38 +147,14 @@ stats(struct threads_client *client)
     (void)varve_stats_get(client->store, values, 256);
 }
 
-/* The owner does it; a peer is told that it can not. */
-static void
-check(struct threads_client *client)
-{
-    if (!role_is_owner(client->store))
-        return;
-    threads_check(client);
-    PEERS_COUNT(((struct peers_caller *)(void *)client)->process->peers, CHECKS, 1);
-}
-
-static void
-iterate(struct threads_client *client)
-{
-    if (role_is_owner(client->store))
-        threads_iterate(client);
-}
-
-static void
-clear(struct threads_client *client)
-{
-    threads_clear(client);
-    PEERS_COUNT(((struct peers_caller *)(void *)client)->process->peers, STALE, 1);
-}
-
 static void
 any_call(struct peers_caller *caller)
 {
     static void (*const calls[CALLS])(struct threads_client *) = {
         [CALL_PUT] = threads_put,       [CALL_GET] = threads_get,     [CALL_PROBE] = threads_probe,
         [CALL_EXISTS] = threads_exists, [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
-        [CALL_CLEAR] = clear,           [CALL_SYNC] = threads_sync,   [CALL_OPTION] = set_option,
-        [CALL_ITERATE] = iterate,       [CALL_CHECK] = check,         [CALL_TICK] = tick,
+        [CALL_CLEAR] = threads_clear,          [CALL_SYNC] = threads_sync,   [CALL_OPTION] = set_option,
+        [CALL_ITERATE] = threads_iterate,       [CALL_CHECK] = threads_check,         [CALL_TICK] = tick,
         [CALL_FILL] = fill,
     };
     static void (*const others[])(struct threads_client *) = {threads_pin, threads_unpin, stats};

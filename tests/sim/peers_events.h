@@ -49,10 +49,11 @@
     EVENT(LINGERING, "calls that another process may have gone on with")                                               \
     EVENT(DROPS, "segments dropped")                                                                                   \
     EVENT(PAST_END, "reads of a segment that was dropped meanwhile")                                                   \
-    EVENT(STALE, "namespaces cleared")                                                                                 \
+    EVENT(CLEARS, "namespaces cleared")                                                                                \
     EVENT(FLUSHES, "flushes")                                                                                          \
     EVENT(RECOVERED, "pages recovered")                                                                                \
-    EVENT(CHECKS, "deep checks")
+    EVENT(CHECKS, "deep checks")                                                                                       \
+    EVENT(CHECKS_OF_PEERS, "of these, that peers asked for")
 
 enum peers_event {
 #define EVENT(name, help) PEERS_EVENT_##name,

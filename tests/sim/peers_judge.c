@@ -223,7 +223,6 @@ look_at_store(struct peers_process *process)
         peers_call(&caller, threads_check);
         peers_call(&caller, threads_iterate);
         judge_space(peers, process->store);
-        PEERS_COUNT(peers, CHECKS, 1);
     }
     sched_join_group(NULL);
 }

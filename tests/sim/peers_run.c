@@ -6,6 +6,7 @@
 #include "peers.h"
 #include "sim_log.h"
 
+#define EVENTS_MAX  40 /* that happen to processes in an era */
 #define ENDS_MAX_NS (UINT64_C(120) * 1000000000) /* in which processes that are told to end have ended */
 
 static bool
@@ -105,6 +106,7 @@ run_era(struct peers *peers, uint64_t calls, bool last)
     peers->released = false;
     peers->ownerless_ns = 0;
     peers->event_at_ns = disk->now_ns + sim_rng_log(&peers->run.rng, peers->settings.event_ns);
+    peers->events_left = sim_rng_log(&peers->run.rng, EVENTS_MAX);
     set_calm(peers, last);
     start_all(peers);
     while (!all_quiet(peers) && !disk->stopped)

@@ -132,8 +132,8 @@ hang(struct peers_process *process)
 
     if (process->view == NULL || process->view->dead || is_stopped(process))
         return;
-    time_ns = sim_rng_chance(&peers->run.rng, 300) ? sim_rng_log(&peers->run.rng, HANG_MAX_NS)
-                                                   : sim_rng_log(&peers->run.rng, 4 * peers->settings.timeout_ms * MS);
+    time_ns = MS * sim_rng_log(&peers->run.rng, sim_rng_chance(&peers->run.rng, 300) ? HANG_MAX_NS / MS
+                                                                                      : 4 * peers->settings.timeout_ms);
     if (sim_rng_chance(&peers->run.rng, 50))
         time_ns = HANG_MAX_NS;
     sim_log("HANG process %u for %llu us", process->number, (unsigned long long)time_ns / 1000);
@@ -250,7 +250,8 @@ peers_world_step(struct peers *peers)
         else if (process->settle_ns < until_ns)
             until_ns = process->settle_ns;
     }
-    if (!peers->calm && disk->now_ns >= peers->event_at_ns) {
+    if (!peers->calm && peers->events_left > 0 && disk->now_ns >= peers->event_at_ns) {
+        peers->events_left--;
         happen(peers);
         peers->event_at_ns = disk->now_ns + sim_rng_log(&peers->run.rng, peers->settings.event_ns);
     }
