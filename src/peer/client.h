@@ -51,6 +51,7 @@ struct client {
     struct client_iter iter;
     uint64_t told_ns; /* the peer told last what time its calls took */
     bool greeted;
+    bool lost; /* it no longer takes the answer that it asked for */
     pthread_t thread;
     /* server->lock: */
     struct client *next;
