@@ -41,6 +41,7 @@ struct peers_settings {
     uint32_t owner_per_mille;   /* of kills and hangs: the owner's */
     uint64_t settle_ns;         /* from a kill to the end of its I/O, at most */
     uint64_t kill_points;       /* env calls until a kill, at most */
+    uint32_t question_per_mille; /* of kills and hangs: at a question of some kind */
     uint64_t calls_per_era;
 };
 
@@ -66,10 +67,13 @@ struct peers_process {
     varve_namespace *namespaces[THREADS_NAMESPACES_MAX];
     struct peers_caller callers[PEERS_CALLERS_MAX];
     pthread_t keeper;
-    uint64_t points_left; /* env calls until it is killed; 0: it is not to be */
+    uint64_t points_left; /* env calls until it is killed, or, `hangs`, stopped; 0: it is not to be */
+    uint16_t question;    /* enum message_type: they are counted from when one such is asked or answered; 0: from now on */
+    bool hangs;
     uint64_t settle_ns;   /* when a dead one is settled */
     uint64_t stopped_ns;  /* in all */
     bool leaves;          /* it is to close the store */
+    bool refused;         /* the last open failed */
     bool closing;
     bool quiet; /* its callers have ended, the store is open */
     bool gone;  /* it does not run, and will not in this era */

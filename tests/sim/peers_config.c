@@ -40,10 +40,11 @@ draw_fate(struct peers_settings *settings, struct sim_rng *rng)
     settings->net_break = (uint32_t)PICK(rng, 0, 1, 3);
     settings->leave = (uint32_t)PICK(rng, 0, 1, 3);
     settings->power = (uint32_t)PICK(rng, 0, 1);
-    settings->owner_per_mille = (uint32_t)PICK(rng, 300, 600, 900);
+    settings->owner_per_mille = (uint32_t)PICK(rng, 100, 500, 800);
     settings->event_ns = PICK(rng, 20 * MS, 100 * MS, 1000 * MS);
     settings->settle_ns = PICK(rng, MS / 10, 10 * MS, 800 * MS);
     settings->kill_points = PICK(rng, 30, 300, 2000);
+    settings->question_per_mille = (uint32_t)PICK(rng, 0, 500, 900);
     settings->pause_ns = PICK(rng, MS / 100, MS, 20 * MS);
 }
 

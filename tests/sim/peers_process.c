@@ -6,7 +6,8 @@
 #include "peers.h"
 #include "sim_log.h"
 
-#define START_NS 20000000u /* until a process is started, at most */
+#define START_NS     20000000u  /* until a process is started, at most */
+#define START_AGAIN_NS 1000000000u /* after an open that failed */
 
 static bool
 is_dead(const struct peers_process *process)
@@ -43,6 +44,7 @@ process_open(struct peers_process *process)
     sim_net_watch(NULL);
     varve_options_destroy(options);
     judge_open(process, rc, &watch, &err);
+    process->refused = rc != VARVE_OK;
     if (rc == VARVE_OK)
         process->store = store;
 }
@@ -133,6 +135,7 @@ process_end(struct peers_process *process)
     if (store != NULL)
         role_abandon(store);
     process->points_left = 0;
+    process->hangs = false;
     process->group.stopped_until_ns = 0;
     if (process->view->held > 0)
         sim_fail("process %u: %" PRIu64 " files, queues, sockets and allocations left", process->number,
@@ -147,7 +150,8 @@ process_live(struct peers_process *process)
     struct peers *peers = process->peers;
 
     sched_note("start");
-    (void)sched_wait(process, peers->run.disk->now_ns + sim_rng_log(&peers->run.rng, START_NS));
+    (void)sched_wait(process, peers->run.disk->now_ns +
+                                  sim_rng_log(&peers->run.rng, process->refused ? START_AGAIN_NS : START_NS));
     memset(process->namespaces, 0, sizeof(process->namespaces));
     process->leaves = false;
     process->view = sim_view_create(peers->run.disk);

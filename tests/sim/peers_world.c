@@ -6,6 +6,7 @@
 #include "sim_log.h"
 
 #define MS           1000000u
+#define QUESTION_POINTS 12 /* env calls after a question, at most */
 #define LOOK_NS      (5 * MS) /* the world is looked at so often */
 #define HANG_MAX_NS  (40000 * (uint64_t)MS)
 #define HANG_LONG_NS (16000 * (uint64_t)MS) /* more than a put is given by the owner */
@@ -88,20 +89,6 @@ peers_kill(struct peers_process *process)
     sched_signal(process, NULL);
 }
 
-void
-peers_on_point(struct run *run, struct env *env)
-{
-    struct peers *peers = peers_of(run);
-
-    for (uint32_t i = 0; i < peers->settings.processes; i++) {
-        struct peers_process *process = &peers->processes[i];
-
-        if (process->view != NULL && env == &process->view->env && process->points_left > 0 &&
-            --process->points_left == 0)
-            peers_kill(process);
-    }
-}
-
 static void
 settle(struct peers_process *process)
 {
@@ -130,7 +117,7 @@ hang(struct peers_process *process)
     struct peers *peers = process->peers;
     uint64_t now_ns = peers->run.disk->now_ns, time_ns;
 
-    if (process->view == NULL || process->view->dead || is_stopped(process))
+    if (process->view->dead || is_stopped(process))
         return;
     time_ns = MS * sim_rng_log(&peers->run.rng, sim_rng_chance(&peers->run.rng, 300) ? HANG_MAX_NS / MS
                                                                                       : 4 * peers->settings.timeout_ms);
@@ -142,8 +129,57 @@ hang(struct peers_process *process)
     PEERS_COUNT(peers, HANGS, 1);
     PEERS_COUNT(peers, OWNER_HANGS, process == peers_owner(peers));
     PEERS_COUNT(peers, LONG_HANGS, time_ns >= HANG_LONG_NS && is_putting(process));
-    if (sim_rng_chance(&peers->run.rng, 300))
-        process->points_left = 1; /* it never gets on */
+    process->hangs = false;
+    process->points_left = sim_rng_chance(&peers->run.rng, 300); /* it never gets on */
+}
+
+/* The time has come for what the process was chosen for. */
+static bool
+is_due(struct peers_process *process)
+{
+    const struct sim_net *net = process->peers->net;
+
+    if (process->points_left == 0)
+        return false;
+    if (process->question != 0 && !sim_net_asks(net, process->view, process->question, false) &&
+        !sim_net_asks(net, process->view, process->question, true))
+        return false;
+    process->question = 0;
+    return --process->points_left == 0;
+}
+
+void
+peers_on_point(struct run *run, struct env *env)
+{
+    struct peers *peers = peers_of(run);
+
+    for (uint32_t i = 0; i < peers->settings.processes; i++) {
+        struct peers_process *process = &peers->processes[i];
+
+        if (process->view == NULL || env != &process->view->env || !is_due(process))
+            continue;
+        if (process->hangs)
+            hang(process);
+        else
+            peers_kill(process);
+    }
+}
+
+/* It is to be killed or stopped, soon. */
+static void
+choose_end(struct peers_process *process, bool hangs)
+{
+    static const uint16_t questions[] = {MESSAGE_HELLO,    MESSAGE_NAMESPACE_CLEAR, MESSAGE_REMOVE,
+                                         MESSAGE_LOCATE,   MESSAGE_SEGMENT,         MESSAGE_PUT_BEGIN,
+                                         MESSAGE_RESERVE,  MESSAGE_COMMIT,          MESSAGE_COMMIT,
+                                         MESSAGE_SYNC,     MESSAGE_SYNC};
+    const struct peers_settings *settings = &process->peers->settings;
+    struct sim_rng *rng = &process->peers->run.rng;
+    bool at_question = sim_rng_chance(rng, settings->question_per_mille);
+
+    process->hangs = hangs;
+    process->question = at_question ? questions[sim_rng_below(rng, sizeof(questions) / sizeof(questions[0]))] : 0;
+    process->points_left = sim_rng_log(rng, at_question ? QUESTION_POINTS : hangs ? 1 : settings->kill_points);
 }
 
 static void
@@ -156,9 +192,9 @@ happen(struct peers *peers)
     struct peers_process *process = choose_process(peers);
 
     if (at < settings->kill) {
-        process->points_left = sim_rng_log(rng, settings->kill_points);
+        choose_end(process, false);
     } else if (at < settings->kill + settings->hang) {
-        hang(process);
+        choose_end(process, true);
     } else if (at < settings->kill + settings->hang + settings->net_break) {
         sim_net_break(peers->net);
     } else if (at < settings->kill + settings->hang + settings->net_break + settings->leave) {
