@@ -15,16 +15,18 @@ is_dead(const struct peers_process *process)
     return process->view->dead || process->peers->run.disk->stopped;
 }
 
-/* An open may find an owner that does not answer, and nobody else. */
+/* An open may find an owner that does not answer, and nobody else: it says so after a time. */
 static void
-judge_open(struct peers_process *process, int rc, const struct sim_net_watch *watch, const varve_error *err)
+judge_open(struct peers_process *process, int rc, uint64_t took_ns, const varve_error *err)
 {
+    bool waited = took_ns >= process->peers->settings.timeout_ms * 1000000;
+
     PEERS_COUNT(process->peers, OPENS, rc == VARVE_OK);
     if (rc == VARVE_OK || is_dead(process))
         return;
     PEERS_COUNT(process->peers, OPENS_FAILED, 1);
     sim_log("%s   open: %d %s", sched_name(), rc, err->message);
-    if (process->peers->calm || watch->troubles == 0 || (rc != VARVE_E_TIMEOUT && rc != VARVE_E_LOCKED))
+    if (process->peers->calm || !waited || (rc != VARVE_E_TIMEOUT && rc != VARVE_E_LOCKED))
         sim_fail("open: %d %s", rc, err->message);
 }
 
@@ -32,18 +34,16 @@ static void
 process_open(struct peers_process *process)
 {
     varve_options *options = threads_options(&process->peers->run.config);
-    struct sim_net_watch watch;
+    uint64_t began_ns = process->peers->run.disk->now_ns;
     varve_store *store = NULL;
     varve_error err = {0};
     int rc;
 
     sched_note("open");
     sim_log("%s open process %u", sched_name(), process->number);
-    sim_net_watch(&watch);
     rc = role_open(&process->view->env, options, &store, &err);
-    sim_net_watch(NULL);
     varve_options_destroy(options);
-    judge_open(process, rc, &watch, &err);
+    judge_open(process, rc, process->peers->run.disk->now_ns - began_ns, &err);
     process->refused = rc != VARVE_OK;
     if (rc == VARVE_OK)
         process->store = store;

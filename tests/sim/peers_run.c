@@ -45,6 +45,7 @@ static void
 set_calm(struct peers *peers, bool calm)
 {
     peers->calm = calm;
+    peers->run.disk->settings.stall_per_mille = calm ? 0 : peers->run.config.disk.stall_per_mille;
     sim_net_set_calm(peers->net, calm);
     for (uint32_t i = 0; calm && i < peers->settings.processes; i++) {
         peers->processes[i].points_left = 0;

@@ -301,6 +301,7 @@ peers_world_stop(struct peers *peers)
 {
     sim_log("POWER CUT");
     PEERS_COUNT(peers, POWER_CUTS, 1);
+    peers->run.segment_unlinks++; /* a segment may have been on its way */
     sim_disk_stop(peers->run.disk);
     stop_processes(peers);
 }
