@@ -99,6 +99,7 @@ struct peers {
     bool calm;     /* nothing goes wrong any more in this era */
     bool released; /* quiet processes go on */
     bool was_full; /* the store was, once */
+    bool late_writers; /* a process was stopped for longer than a new owner waits for its writes */
     uint64_t event_at_ns;
     uint64_t events_left; /* of this era: who is killed again and again never calls */
     uint64_t ownerless_ns; /* since when nobody owns the store, though somebody could; 0: somebody does */

@@ -2,7 +2,8 @@
 /* Each seed is another machine: how many processes, how they are treated, how patient they are, and what the net does to them. */
 #include "peers.h"
 
-#define MS 1000000u
+#define MS             1000000u
+#define CAPACITY_LEAST ((uint64_t)4 << 20)
 
 static uint64_t
 pick(struct sim_rng *rng, const uint64_t *values, size_t count)
@@ -48,6 +49,20 @@ draw_fate(struct peers_settings *settings, struct sim_rng *rng)
     settings->pause_ns = PICK(rng, MS / 100, MS, 20 * MS);
 }
 
+/* Twice as many pages as there is room for: segments are dropped all the time. */
+static void
+make_full(struct threads_config *config)
+{
+    struct oracle_settings *universe = &config->universe;
+    uint64_t average = universe->sizes == ORACLE_SIZES_FIXED ? universe->size_max : universe->size_max / 3;
+    uint64_t pages = 2 * CAPACITY_LEAST / (average < 4096 ? 4096 : average) / universe->namespaces;
+
+    config->capacity = CAPACITY_LEAST;
+    threads_config_set(config, "capacity", config->capacity);
+    universe->chains = (uint32_t)(pages / universe->chain_pages) + 1;
+    config->batch_max = THREADS_BATCH_MAX;
+}
+
 void
 peers_config_draw(struct peers *peers, const struct peers_plan *plan)
 {
@@ -63,6 +78,8 @@ peers_config_draw(struct peers *peers, const struct peers_plan *plan)
     settings->calls_per_era = PICK(&rng, 30, 80, 200);
     draw_net(peers, &rng);
     draw_fate(settings, &rng);
+    if (sim_rng_chance(&rng, 250))
+        make_full(config);
     config->disk.stall_ns = 50 * MS;
     config->sched.timely = true;
     config->sched.threads = 96;

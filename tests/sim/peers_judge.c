@@ -3,9 +3,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "format/format.h"
 #include "peer/peer.h"
 #include "peer/role.h"
 #include "peers.h"
+#include "sim_internal.h"
 #include "sim_log.h"
 
 #define MS           1000000u
@@ -186,6 +188,21 @@ call_till_answered(struct peers_caller *caller, void (*call)(struct threads_clie
     sim_fail("process %" PRIu32 " is not answered, though nothing goes wrong any more", caller->process->number);
 }
 
+/* Nobody wrote behind the end of a segment that takes no more pages. */
+static void
+judge_segment(void *arg, const struct segment *segment)
+{
+    struct peers *peers = arg;
+    const struct sim_inode *inode;
+    char name[FORMAT_NAME_MAX];
+
+    format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
+    inode = sim_dir_find(&peers->run.disk->current, name);
+    if (segment->phase == SEGMENT_SEALED && inode != NULL && inode->current.size > segment->bytes &&
+        !peers->late_writers)
+        sim_fail("%s has %zu bytes, not %" PRIu64, name, inode->current.size, segment->bytes);
+}
+
 /* No file is one too many, and the store counts what there is. */
 static void
 judge_space(struct peers *peers, varve_store *store)
@@ -205,6 +222,7 @@ judge_space(struct peers *peers, varve_store *store)
                  gauges.disk_bytes);
     if (gauges.segments != segments)
         sim_fail("%" PRIu64 " segments, and %" PRIu64 " files of segments", gauges.segments, segments);
+    log_for_each(store->log, judge_segment, peers);
 }
 
 static void

@@ -7,6 +7,7 @@
 
 #define MS           1000000u
 #define QUESTION_POINTS 12 /* env calls after a question, at most */
+#define WRITERS_NS      (400 * (uint64_t)MS) /* a new owner waits for writes of others */
 #define LOOK_NS      (5 * MS) /* the world is looked at so often */
 #define HANG_MAX_NS  (40000 * (uint64_t)MS)
 #define HANG_LONG_NS (16000 * (uint64_t)MS) /* more than a put is given by the owner */
@@ -125,6 +126,7 @@ hang(struct peers_process *process)
         time_ns = HANG_MAX_NS;
     sim_log("HANG process %u for %llu us", process->number, (unsigned long long)time_ns / 1000);
     process->group.stopped_until_ns = now_ns + time_ns;
+    peers->late_writers = peers->late_writers || time_ns > WRITERS_NS;
     process->stopped_ns += time_ns;
     PEERS_COUNT(peers, HANGS, 1);
     PEERS_COUNT(peers, OWNER_HANGS, process == peers_owner(peers));
