@@ -70,6 +70,7 @@ struct peers_process {
     uint64_t points_left; /* env calls until it is killed, or, `hangs`, stopped; 0: it is not to be */
     uint16_t question;    /* enum message_type: they are counted from when one such is asked or answered; 0: from now on */
     bool hangs;
+    bool strands; /* in the middle of a put, and the owner is killed then */
     uint64_t settle_ns;   /* when a dead one is settled */
     uint64_t stopped_ns;  /* in all */
     bool leaves;          /* it is to close the store */

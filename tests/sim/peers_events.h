@@ -36,6 +36,7 @@
     EVENT(HANGS, "processes stopped for a while")                                                                      \
     EVENT(OWNER_HANGS, "of these, owners")                                                                             \
     EVENT(LONG_HANGS, "of these, for longer than a put may take")                                                      \
+    EVENT(STRANDED, "processes stopped in a put whose owner died")                                                     \
     EVENT(POWER_CUTS, "power failures")                                                                                \
     EVENT(SPLITS, "messages in pieces")                                                                                \
     EVENT(DELAYS, "bytes delayed")                                                                                     \

@@ -5,12 +5,13 @@
 #include "peers.h"
 #include "sim_log.h"
 
-#define MS           1000000u
-#define QUESTION_POINTS 12 /* env calls after a question, at most */
+#define MS              1000000u
+#define QUESTION_POINTS 12                   /* env calls after a question, at most */
 #define WRITERS_NS      (400 * (uint64_t)MS) /* a new owner waits for writes of others */
-#define LOOK_NS      (5 * MS) /* the world is looked at so often */
-#define HANG_MAX_NS  (40000 * (uint64_t)MS)
-#define HANG_LONG_NS (16000 * (uint64_t)MS) /* more than a put is given by the owner */
+#define STRAND_NS       (20 * (uint64_t)MS)
+#define LOOK_NS         (5 * MS) /* the world is looked at so often */
+#define HANG_MAX_NS     (40000 * (uint64_t)MS)
+#define HANG_LONG_NS    (16000 * (uint64_t)MS) /* more than a put is given by the owner */
 /* Whoever calls becomes the owner of a store that has none, in the time that one look for an owner takes, and the recovery. */
 #define OWNERLESS_MAX_NS (20000 * (uint64_t)MS)
 
@@ -112,6 +113,20 @@ choose_process(struct peers *peers)
     return &peers->processes[sim_rng_below(&peers->run.rng, peers->settings.processes)];
 }
 
+/* The owner dies while the process is stopped in the middle of a put: it will write, for an owner that is no more. */
+static void
+strand(struct peers_process *process)
+{
+    struct peers_process *owner = peers_owner(process->peers);
+
+    process->strands = false;
+    if (owner == NULL || owner == process)
+        return;
+    PEERS_COUNT(process->peers, STRANDED, is_putting(process));
+    peers_kill(owner);
+    owner->settle_ns = process->peers->run.disk->now_ns; /* all that it has in flight is soon over */
+}
+
 static void
 hang(struct peers_process *process)
 {
@@ -120,10 +135,16 @@ hang(struct peers_process *process)
 
     if (process->view->dead || is_stopped(process))
         return;
-    time_ns = MS * sim_rng_log(&peers->run.rng, sim_rng_chance(&peers->run.rng, 300) ? HANG_MAX_NS / MS
-                                                                                      : 4 * peers->settings.timeout_ms);
-    if (sim_rng_chance(&peers->run.rng, 50))
-        time_ns = HANG_MAX_NS;
+    if (process->strands) {
+        time_ns = sim_rng_between(&peers->run.rng, STRAND_NS, WRITERS_NS);
+        strand(process);
+    } else {
+        time_ns =
+            MS * sim_rng_log(&peers->run.rng,
+                             sim_rng_chance(&peers->run.rng, 300) ? HANG_MAX_NS / MS : 4 * peers->settings.timeout_ms);
+        if (sim_rng_chance(&peers->run.rng, 50))
+            time_ns = HANG_MAX_NS;
+    }
     sim_log("HANG process %u for %llu us", process->number, (unsigned long long)time_ns / 1000);
     process->group.stopped_until_ns = now_ns + time_ns;
     peers->late_writers = peers->late_writers || time_ns > WRITERS_NS;
@@ -132,7 +153,7 @@ hang(struct peers_process *process)
     PEERS_COUNT(peers, OWNER_HANGS, process == peers_owner(peers));
     PEERS_COUNT(peers, LONG_HANGS, time_ns >= HANG_LONG_NS && is_putting(process));
     process->hangs = false;
-    process->points_left = sim_rng_chance(&peers->run.rng, 300); /* it never gets on */
+    process->points_left = time_ns > WRITERS_NS && sim_rng_chance(&peers->run.rng, 300); /* it never gets on */
 }
 
 /* The time has come for what the process was chosen for. */
@@ -171,17 +192,21 @@ peers_on_point(struct run *run, struct env *env)
 static void
 choose_end(struct peers_process *process, bool hangs)
 {
-    static const uint16_t questions[] = {MESSAGE_HELLO,    MESSAGE_NAMESPACE_CLEAR, MESSAGE_REMOVE,
-                                         MESSAGE_LOCATE,   MESSAGE_SEGMENT,         MESSAGE_PUT_BEGIN,
-                                         MESSAGE_RESERVE,  MESSAGE_COMMIT,          MESSAGE_COMMIT,
-                                         MESSAGE_SYNC,     MESSAGE_SYNC};
+    static const uint16_t questions[] = {
+        MESSAGE_HELLO,   MESSAGE_NAMESPACE_CLEAR, MESSAGE_REMOVE, MESSAGE_LOCATE, MESSAGE_SEGMENT, MESSAGE_PUT_BEGIN,
+        MESSAGE_RESERVE, MESSAGE_COMMIT,          MESSAGE_COMMIT, MESSAGE_SYNC,   MESSAGE_SYNC};
     const struct peers_settings *settings = &process->peers->settings;
     struct sim_rng *rng = &process->peers->run.rng;
     bool at_question = sim_rng_chance(rng, settings->question_per_mille);
 
     process->hangs = hangs;
-    process->question = at_question ? questions[sim_rng_below(rng, sizeof(questions) / sizeof(questions[0]))] : 0;
-    process->points_left = sim_rng_log(rng, at_question ? QUESTION_POINTS : hangs ? 1 : settings->kill_points);
+    process->strands = hangs && sim_rng_chance(rng, 500);
+    process->question = process->strands ? MESSAGE_RESERVE
+                        : at_question    ? questions[sim_rng_below(rng, sizeof(questions) / sizeof(questions[0]))]
+                                         : 0;
+    process->points_left = sim_rng_log(rng, at_question || process->strands ? QUESTION_POINTS
+                                            : hangs                         ? 1
+                                                                            : settings->kill_points);
 }
 
 static void
