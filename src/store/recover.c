@@ -271,8 +271,7 @@ int
 recovery_scan(varve_store *store, struct manifest_state *state, struct recovery **result, varve_error *err)
 {
     struct env *env = store->env;
-    struct adoption adoption = {
-        .env = env, .state = state, .known = state->next_number, .shared = was_shared(env)};
+    struct adoption adoption = {.env = env, .state = state, .known = state->next_number, .shared = was_shared(env)};
     struct recovery *recovery = env_zalloc(env, sizeof(*recovery));
     struct extent_scan *extents = extent_scan_create(env, store->pool);
     int rc = env->ops->list(env, adopt_segment, &adoption);

@@ -34,14 +34,14 @@ struct peers_plan {
 struct peers_settings {
     struct sim_net_settings net;
     uint32_t processes, callers;
-    uint64_t timeout_ms;        /* the option peer_timeout_ms */
-    uint64_t pause_ns;          /* between calls, at most */
-    uint64_t event_ns;          /* between what happens to processes, at most */
+    uint64_t timeout_ms;                          /* the option peer_timeout_ms */
+    uint64_t pause_ns;                            /* between calls, at most */
+    uint64_t event_ns;                            /* between what happens to processes, at most */
     uint32_t kill, hang, net_break, leave, power; /* weights of these */
-    uint32_t owner_per_mille;   /* of kills and hangs: the owner's */
-    uint64_t settle_ns;         /* from a kill to the end of its I/O, at most */
-    uint64_t kill_points;       /* env calls until a kill, at most */
-    uint32_t question_per_mille; /* of kills and hangs: at a question of some kind */
+    uint32_t owner_per_mille;                     /* of kills and hangs: the owner's */
+    uint64_t settle_ns;                           /* from a kill to the end of its I/O, at most */
+    uint64_t kill_points;                         /* env calls until a kill, at most */
+    uint32_t question_per_mille;                  /* of kills and hangs: at a question of some kind */
     uint64_t calls_per_era;
 };
 
@@ -68,13 +68,13 @@ struct peers_process {
     struct peers_caller callers[PEERS_CALLERS_MAX];
     pthread_t keeper;
     uint64_t points_left; /* env calls until it is killed, or, `hangs`, stopped; 0: it is not to be */
-    uint16_t question;    /* enum message_type: they are counted from when one such is asked or answered; 0: from now on */
+    uint16_t question; /* enum message_type: they are counted from when one such is asked or answered; 0: from now on */
     bool hangs;
-    bool strands; /* in the middle of a put, and the owner is killed then */
-    uint64_t settle_ns;   /* when a dead one is settled */
-    uint64_t stopped_ns;  /* in all */
-    bool leaves;          /* it is to close the store */
-    bool refused;         /* the last open failed */
+    bool strands;        /* in the middle of a put, and the owner is killed then */
+    uint64_t settle_ns;  /* when a dead one is settled */
+    uint64_t stopped_ns; /* in all */
+    bool leaves;         /* it is to close the store */
+    bool refused;        /* the last open failed */
     bool closing;
     bool quiet; /* its callers have ended, the store is open */
     bool gone;  /* it does not run, and will not in this era */
@@ -97,12 +97,12 @@ struct peers {
     struct sim_net *net;
     struct peers_process processes[PEERS_MAX];
     struct peers_ghost *ghosts;
-    bool calm;     /* nothing goes wrong any more in this era */
-    bool released; /* quiet processes go on */
-    bool was_full; /* the store was, once */
+    bool calm;         /* nothing goes wrong any more in this era */
+    bool released;     /* quiet processes go on */
+    bool was_full;     /* the store was, once */
     bool late_writers; /* a process was stopped for longer than a new owner waits for its writes */
     uint64_t event_at_ns;
-    uint64_t events_left; /* of this era: who is killed again and again never calls */
+    uint64_t events_left;  /* of this era: who is killed again and again never calls */
     uint64_t ownerless_ns; /* since when nobody owns the store, though somebody could; 0: somebody does */
 };
 

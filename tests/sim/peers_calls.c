@@ -151,10 +151,12 @@ static void
 any_call(struct peers_caller *caller)
 {
     static void (*const calls[CALLS])(struct threads_client *) = {
-        [CALL_PUT] = threads_put,       [CALL_GET] = threads_get,     [CALL_PROBE] = threads_probe,
-        [CALL_EXISTS] = threads_exists, [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
-        [CALL_CLEAR] = threads_clear,          [CALL_SYNC] = threads_sync,   [CALL_OPTION] = set_option,
-        [CALL_ITERATE] = threads_iterate,       [CALL_CHECK] = threads_check,         [CALL_TICK] = tick,
+        [CALL_PUT] = threads_put,     [CALL_GET] = threads_get,
+        [CALL_PROBE] = threads_probe, [CALL_EXISTS] = threads_exists,
+        [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
+        [CALL_CLEAR] = threads_clear, [CALL_SYNC] = threads_sync,
+        [CALL_OPTION] = set_option,   [CALL_ITERATE] = threads_iterate,
+        [CALL_CHECK] = threads_check, [CALL_TICK] = tick,
         [CALL_FILL] = fill,
     };
     static void (*const others[])(struct threads_client *) = {threads_pin, threads_unpin, stats};
@@ -189,7 +191,8 @@ peers_caller_main(void *arg)
         else
             peers_call(caller, open_namespaces);
         if (!is_over(caller))
-            (void)sched_wait(process, peers->run.disk->now_ns + sim_rng_log(&caller->client.rng, peers->settings.pause_ns));
+            (void)sched_wait(process,
+                             peers->run.disk->now_ns + sim_rng_log(&caller->client.rng, peers->settings.pause_ns));
     }
     return NULL;
 }

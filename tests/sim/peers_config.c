@@ -37,7 +37,7 @@ static void
 draw_fate(struct peers_settings *settings, struct sim_rng *rng)
 {
     settings->kill = (uint32_t)PICK(rng, 1, 3, 10);
-    settings->hang = (uint32_t)PICK(rng, 0, 1, 3);
+    settings->hang = (uint32_t)PICK(rng, 0, 2, 6);
     settings->net_break = (uint32_t)PICK(rng, 0, 1, 3);
     settings->leave = (uint32_t)PICK(rng, 0, 1, 3);
     settings->power = (uint32_t)PICK(rng, 0, 1);

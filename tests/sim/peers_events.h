@@ -66,9 +66,9 @@ enum peers_event {
 struct peers_totals {
     uint64_t runs;
     uint64_t counts[PEERS_EVENTS];
-    uint64_t call_ns; /* the longest call, without the time that its own process was stopped */
+    uint64_t call_ns;  /* the longest call, without the time that its own process was stopped */
     uint64_t owner_ns; /* the longest time without an owner, though a peer asked for one */
-    uint64_t digest;  /* of all that happened: equal runs have equal ones */
+    uint64_t digest;   /* of all that happened: equal runs have equal ones */
 };
 
 /* One line an event. */

@@ -11,7 +11,7 @@
 #include "sim_log.h"
 
 #define MS           1000000u
-#define LOOKS_MAX    200  /* questions until a store answers again, once nothing goes wrong */
+#define LOOKS_MAX    200   /* questions until a store answers again, once nothing goes wrong */
 #define LINGER_MS    25000 /* what the owner takes to see that a connection, or a put, is over */
 #define DROP_WAIT_MS 60000 /* for a segment on its way out to be gone */
 #define POLL_MS      5
@@ -39,10 +39,9 @@ peers_troubled(const struct peers_caller *caller)
 {
     const varve_store *store = caller->client.store;
 
-    return !caller->owned &&
-           (caller->silent || caller->watch.troubles > 0 ||
-            caller->timeouts != atomic_load(&store->counters.peer_timeouts) ||
-            store->peer->silent_until_ns > caller->began_ns);
+    return !caller->owned && (caller->silent || caller->watch.troubles > 0 ||
+                              caller->timeouts != atomic_load(&store->counters.peer_timeouts) ||
+                              store->peer->silent_until_ns > caller->began_ns);
 }
 
 bool
@@ -121,11 +120,9 @@ threads_settle(struct threads_client *client, const struct threads_effect *effec
     if (effect->count > 0)
         memcpy(ghost->pages, effect->pages, effect->count * sizeof(ghost->pages[0]));
     ghost->effect.pages = ghost->pages;
-    ghost->begin = effect->kind == EFFECT_PUT
-                       ? model_put_begin(model, effect->ns, ghost->pages, effect->count)
-                   : effect->kind == EFFECT_REMOVE
-                       ? model_remove_begin(model, effect->ns, ghost->pages, effect->count)
-                       : model_clear_begin(model, effect->ns);
+    ghost->begin = effect->kind == EFFECT_PUT      ? model_put_begin(model, effect->ns, ghost->pages, effect->count)
+                   : effect->kind == EFFECT_REMOVE ? model_remove_begin(model, effect->ns, ghost->pages, effect->count)
+                                                   : model_clear_begin(model, effect->ns);
     ghost->next = peers->ghosts;
     peers->ghosts = ghost;
     PEERS_COUNT(peers, LINGERING, 1);
@@ -233,7 +230,7 @@ look_at_store(struct peers_process *process)
 
     peers_caller_init(&caller, process, sim_rng_next(&peers->run.rng));
     if (process->namespaces[peers->run.universe->settings.namespaces - 1] == NULL)
-        return; /* it came too late to open them */
+        return;                        /* it came too late to open them */
     sched_join_group(&process->group); /* and so are the threads of an owner */
     call_till_answered(&caller, threads_probe);
     call_till_answered(&caller, threads_verify);

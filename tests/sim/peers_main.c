@@ -95,14 +95,11 @@ run_file(const struct arguments *args, struct peers_totals *totals)
 static bool
 parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-                                            {"seeds", required_argument, NULL, 'r'},
-                                            {"file", required_argument, NULL, 'f'},
-                                            {"ops", required_argument, NULL, 'o'},
-                                            {"twice", no_argument, NULL, 't'},
-                                            {"require", no_argument, NULL, 'n'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'r'},
+        {"file", required_argument, NULL, 'f'}, {"ops", required_argument, NULL, 'o'},
+        {"twice", no_argument, NULL, 't'},      {"require", no_argument, NULL, 'n'},
+        {"verbose", no_argument, NULL, 'v'},    {NULL, 0, NULL, 0}};
     char *rest = NULL;
     int option;
 

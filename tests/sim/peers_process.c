@@ -6,7 +6,7 @@
 #include "peers.h"
 #include "sim_log.h"
 
-#define START_NS     20000000u  /* until a process is started, at most */
+#define START_NS       20000000u   /* until a process is started, at most */
 #define START_AGAIN_NS 1000000000u /* after an open that failed */
 
 static bool

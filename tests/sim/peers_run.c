@@ -6,7 +6,7 @@
 #include "peers.h"
 #include "sim_log.h"
 
-#define EVENTS_MAX  40 /* that happen to processes in an era */
+#define EVENTS_MAX  40                           /* that happen to processes in an era */
 #define ENDS_MAX_NS (UINT64_C(120) * 1000000000) /* in which processes that are told to end have ended */
 
 static bool
@@ -15,7 +15,8 @@ all_quiet(const struct peers *peers)
     bool quiet = true;
 
     for (uint32_t i = 0; i < peers->settings.processes; i++)
-        quiet = quiet && (peers->processes[i].quiet || peers->processes[i].gone);
+        quiet =
+            quiet && (peers->processes[i].gone || (peers->processes[i].quiet && peers_is_open(&peers->processes[i])));
     return quiet;
 }
 

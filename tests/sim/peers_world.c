@@ -7,6 +7,7 @@
 
 #define MS              1000000u
 #define QUESTION_POINTS 12                   /* env calls after a question, at most */
+#define STRAND_POINTS   40                   /* the same, until a put that reserves has begun to write */
 #define WRITERS_NS      (400 * (uint64_t)MS) /* a new owner waits for writes of others */
 #define STRAND_NS       (20 * (uint64_t)MS)
 #define LOOK_NS         (5 * MS) /* the world is looked at so often */
@@ -204,9 +205,10 @@ choose_end(struct peers_process *process, bool hangs)
     process->question = process->strands ? MESSAGE_RESERVE
                         : at_question    ? questions[sim_rng_below(rng, sizeof(questions) / sizeof(questions[0]))]
                                          : 0;
-    process->points_left = sim_rng_log(rng, at_question || process->strands ? QUESTION_POINTS
-                                            : hangs                         ? 1
-                                                                            : settings->kill_points);
+    process->points_left = process->strands ? sim_rng_between(rng, 1, STRAND_POINTS)
+                           : at_question    ? sim_rng_log(rng, QUESTION_POINTS)
+                           : hangs          ? 1
+                                            : sim_rng_log(rng, settings->kill_points);
 }
 
 static void

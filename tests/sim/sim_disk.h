@@ -97,7 +97,7 @@ struct sim_inode {
     uint32_t handles;
     bool locked;      /* exclusively, */
     uint32_t sharers; /* or by so many */
-    bool marked; /* of sim_disk_collect() */
+    bool marked;      /* of sim_disk_collect() */
 };
 
 enum sim_dir_kind {
@@ -141,9 +141,9 @@ struct sim_orphan {
 struct sim_view {
     struct env env; /* first */
     struct sim_disk *disk;
-    bool dead;    /* the process was killed: its calls have no effect, */
-    bool settled; /* and what it had in flight neither, any more; so its locks are gone */
-    uint64_t held; /* files, queues and allocations */
+    bool dead;              /* the process was killed: its calls have no effect, */
+    bool settled;           /* and what it had in flight neither, any more; so its locks are gone */
+    uint64_t held;          /* files, queues and allocations */
     struct sim_file *files; /* open ones, and those that a dead process closed with a lock */
     struct sim_orphan *orphans;
     size_t orphan_count, orphan_room;

@@ -302,8 +302,7 @@ lingers(const struct sim_net *net, uint64_t number)
         const struct sim_socket *client = &connection->ends[SIM_CLIENT].socket;
 
         if (connection->number == number)
-            return (client->over || sim_view_of(client->base.env)->dead) &&
-                   !connection->ends[SIM_SERVER].socket.over;
+            return (client->over || sim_view_of(client->base.env)->dead) && !connection->ends[SIM_SERVER].socket.over;
     }
     return false;
 }

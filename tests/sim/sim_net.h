@@ -40,15 +40,15 @@ struct sim_net {
     struct sim_rng rng;
     struct sim_connection *connections;
     struct sim_listener *listeners;
-    uint64_t made; /* connections, ever */
-    bool calm;     /* nothing misbehaves */
+    uint64_t made;                  /* connections, ever */
+    bool calm;                      /* nothing misbehaves */
     void (*point)(struct env *env); /* at every call: others may run */
     struct sim_net_hits hits;
 };
 
 /* What became of the calls of one thread. */
 struct sim_net_watch {
-    uint64_t troubles;                      /* connections refused, broken, timed out */
+    uint64_t troubles;                       /* connections refused, broken, timed out */
     uint64_t connections[SIM_NET_WATCH_MAX]; /* that it has sent on */
     size_t count;
 };

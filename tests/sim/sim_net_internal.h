@@ -26,7 +26,7 @@ struct sim_socket {
 };
 
 struct sim_end {
-    struct sim_socket socket;        /* first */
+    struct sim_socket socket; /* first */
     struct sim_connection *connection;
     struct sim_chunk *first, **last; /* on their way to this end */
     size_t bytes;
@@ -40,8 +40,8 @@ struct sim_connection {
     struct sim_end ends[SIM_SIDES];
     struct sim_listener *listener; /* that it waits at to be taken, or NULL */
     uint64_t accept_due_ns;
-    bool ended;      /* nothing more is sent */
-    uint16_t asked;  /* enum message_type of the question that has no answer yet; 0: none */
+    bool ended;     /* nothing more is sent */
+    uint16_t asked; /* enum message_type of the question that has no answer yet; 0: none */
 };
 
 struct sim_listener {

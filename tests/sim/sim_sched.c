@@ -214,9 +214,9 @@ end_due_waits(void)
 static uint64_t
 next_time(const struct sched_thread *thread)
 {
-    uint64_t at = is_timed(thread)                                               ? thread->deadline_ns
+    uint64_t at = is_timed(thread)                                            ? thread->deadline_ns
                   : thread->state == WAIT_NOT || thread->state == WAIT_DEVICE ? 0
-                                                                                 : UINT64_MAX;
+                                                                              : UINT64_MAX;
 
     if (at != UINT64_MAX && is_stopped(thread) && thread->group->stopped_until_ns > at)
         at = thread->group->stopped_until_ns;

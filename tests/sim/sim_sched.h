@@ -35,8 +35,9 @@ struct sched_settings {
     uint32_t blocks;            /* at most so many basic blocks between two points; 0: any number */
     uint64_t *clock_ns;         /* the simulated clock */
     uint32_t threads;           /* at a time; 0: 16 */
-    bool timely;                /* timed waits end at their time, and the clock goes on by itself only to the next of them; else at any time */
-    bool trace;                 /* log every change of thread */
+    bool
+        timely; /* timed waits end at their time, and the clock goes on by itself only to the next of them; else at any time */
+    bool trace; /* log every change of thread */
 };
 
 /* A process, as far as threads go. */

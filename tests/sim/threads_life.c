@@ -168,8 +168,8 @@ set_room(struct threads_client *client)
     if (run->room_least > room)
         run->room_least = room; /* before: others may find that there is no room while it is set */
     sched_note("room");
-    expect(run, varve_option_set(run->store, capacity ? "capacity" : "min_free", value, &err),
-                   "varve_option_set", &err);
+    expect(run, varve_option_set(run->store, capacity ? "capacity" : "min_free", value, &err), "varve_option_set",
+           &err);
 }
 
 static void
@@ -197,12 +197,10 @@ static void
 one_call(struct threads_client *client)
 {
     static void (*const calls[CALLS])(struct threads_client *) = {
-        [CALL_PUT] = threads_put,     [CALL_GET] = threads_get,
-        [CALL_PROBE] = threads_probe, [CALL_EXISTS] = threads_exists,
-        [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
-        [CALL_CLEAR] = threads_clear, [CALL_SYNC] = threads_sync,
-        [CALL_OPTION] = set_option,   [CALL_ITERATE] = threads_iterate,
-        [CALL_CHECK] = threads_check, [CALL_TICK] = threads_tick,
+        [CALL_PUT] = threads_put,         [CALL_GET] = threads_get,     [CALL_PROBE] = threads_probe,
+        [CALL_EXISTS] = threads_exists,   [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
+        [CALL_CLEAR] = threads_clear,     [CALL_SYNC] = threads_sync,   [CALL_OPTION] = set_option,
+        [CALL_ITERATE] = threads_iterate, [CALL_CHECK] = threads_check, [CALL_TICK] = threads_tick,
         [CALL_FILL] = threads_fill,
     };
     struct run *run = client->run;
@@ -244,8 +242,12 @@ run_clients(struct run *run)
     pthread_t threads[THREADS_CLIENTS_MAX];
 
     for (uint32_t i = 0; i < run->config.clients; i++) {
-        run->clients[i] = (struct threads_client){
-            .run = run, .store = run->store, .namespaces = run->namespaces, .rng = sim_rng_make(sim_rng_next(&run->rng), 8 + i), .number = i, .depth = UINT32_MAX};
+        run->clients[i] = (struct threads_client){.run = run,
+                                                  .store = run->store,
+                                                  .namespaces = run->namespaces,
+                                                  .rng = sim_rng_make(sim_rng_next(&run->rng), 8 + i),
+                                                  .number = i,
+                                                  .depth = UINT32_MAX};
         if (pthread_create(&threads[i], NULL, client_main, &run->clients[i]) != 0)
             sim_fail("no thread could be made");
     }

@@ -36,7 +36,7 @@ struct model_page {
 
 struct model {
     uint64_t now;
-    uint64_t deaths; /* of processes */
+    uint64_t deaths;     /* of processes */
     uint64_t destroyers; /* removals and clears begun so far */
     uint32_t destroying; /* under way */
     uint32_t namespaces, pages;
