@@ -125,10 +125,10 @@ bool peers_is_open(const struct peers_process *process);
 struct peers_process *peers_owner(struct peers *peers);
 
 /* peers_process.c: a thread that starts the process, and again, as long as there are calls. */
-void *peers_keeper_main(void *process);
+void *peers_keeper_main(void *arg); /* a struct peers_process */
 
 /* peers_calls.c */
-void *peers_caller_main(void *caller);
+void *peers_caller_main(void *arg); /* a struct peers_caller */
 /* A caller of the process; the thread that calls is the present one. */
 void peers_caller_init(struct peers_caller *caller, struct peers_process *process, uint64_t seed);
 /* One call, with what must be true of any. */

@@ -26,13 +26,13 @@ struct sim_parcel {
     char name[SIM_NAME_MAX];
     bool direct;
 };
-struct sim_parcel sim_parcel_pack(const struct env_file *file);
+struct sim_parcel sim_parcel_pack(const struct env_file *base);
 struct env_file *sim_parcel_unpack(struct sim_parcel *parcel, struct sim_view *view);
 void sim_parcel_drop(struct sim_parcel *parcel);
 
 /* As those of struct env_share_ops. */
 int sim_view_lock(struct env *env, const char *name, bool shared, struct env_file **out);
-int sim_view_lock_shared(struct env_file *file);
-void sim_view_unlock(struct env_file *file);
+int sim_view_lock_shared(struct env_file *base);
+void sim_view_unlock(struct env_file *base);
 
 #endif
