@@ -194,23 +194,15 @@ run_turn(const struct bench *bench, int whose, enum work work, uint64_t first)
     return whose == -2 ? (double)(cli_now_ns() - began_ns) / 1e9 : shared->seconds[whose];
 }
 
-struct raw_result {
-    double write, read; /* GB/s */
-};
-
 static void
-take_raw(void *arg, const struct bench_result *result)
+take_read(void *arg, const struct bench_result *result)
 {
-    struct raw_result *raw = arg;
-    double speed = (double)result->bytes / result->seconds / 1e9;
-
-    if (strcmp(result->phase, "raw_write") == 0)
-        raw->write = speed;
-    else
-        raw->read = speed;
+    if (strcmp(result->phase, "raw_read") == 0)
+        *(double *)arg = (double)result->bytes / result->seconds / 1e9;
 }
 
-static struct raw_result
+/* GB/s that one process reads, without a store. */
+static double
 measure_raw(const struct bench *bench)
 {
     struct bench_settings settings = {.dir = bench->dir,
@@ -220,26 +212,24 @@ measure_raw(const struct bench *bench)
                                       .chain = BATCH,
                                       .seed = 1};
     struct page_content *content = page_content_create();
-    struct raw_result raw = {0, 0};
-    const struct bench_sink sink = {.result = take_raw, .arg = &raw};
+    double speed = 0;
+    const struct bench_sink sink = {.result = take_read, .arg = &speed};
     char path[4096];
 
     (void)snprintf(path, sizeof(path), "%s.raw", bench->dir);
-    must(content != NULL && bench_raw(&settings, path, content, &sink, NULL) == VARVE_OK,
+    must(content != NULL && bench_raw(&settings, path, content, &sink, NULL) == VARVE_OK && speed > 0,
          "the disk could not be measured");
     page_content_destroy(content);
     (void)directory_delete(path);
-    return raw;
+    return speed;
 }
 
 static void
 measure(const struct bench *bench)
 {
     double bytes = (double)(bench->chains * BATCH * bench->page_bytes);
-    double results[2][WORKS][ROUNDS], together[ROUNDS];
-    struct raw_result raw[2];
+    double results[2][WORKS][ROUNDS], together[ROUNDS], raw_reads[ROUNDS], parts[ROUNDS], part;
 
-    raw[0] = measure_raw(bench);
     for (uint64_t round = 0; round < ROUNDS; round++) {
         for (uint64_t turn = 0; turn < 2; turn++) {
             int whose = (int)((turn + round) % 2); /* who begins alternates */
@@ -252,8 +242,9 @@ measure(const struct bench *bench)
         }
         together[round] =
             bytes * bench->processes / run_turn(bench, -2, WORK_GET, (round * 2 + 1) * bench->chains * 2) / 1e9;
+        raw_reads[round] = measure_raw(bench);
+        parts[round] = together[round] / raw_reads[round] * 100;
     }
-    raw[1] = measure_raw(bench);
     for (enum work work = WORK_PUT; work < WORKS; work++) {
         double owner = median(results[0][work], ROUNDS), peer = median(results[1][work], ROUNDS);
 
@@ -261,11 +252,11 @@ measure(const struct bench *bench)
                      (unsigned long long)bench->page_bytes, work_names[work], owner, peer,
                      work == WORK_PROBE ? "us  " : "GB/s", peer / owner * 100);
     }
-    (void)printf(
-        "%8llu-byte pages  get, %d processes together %.3f GB/s; raw reads %.3f and %.3f GB/s, raw writes %.3f and "
-        "%.3f\n",
-        (unsigned long long)bench->page_bytes, bench->processes, median(together, ROUNDS), raw[0].read, raw[1].read,
-        raw[0].write, raw[1].write);
+    part = median(parts, ROUNDS); /* sorts them */
+    (void)printf("%8llu-byte pages  get, %d processes together %.3f GB/s; raw reads beside each round %.3f GB/s; "
+                 "%.0f %% (%.0f to %.0f)\n",
+                 (unsigned long long)bench->page_bytes, bench->processes, median(together, ROUNDS),
+                 median(raw_reads, ROUNDS), part, parts[0], parts[ROUNDS - 1]);
 }
 
 static void
