@@ -51,6 +51,7 @@ set_calm(struct peers *peers, bool calm)
     for (uint32_t i = 0; calm && i < peers->settings.processes; i++) {
         peers->processes[i].points_left = 0;
         peers->processes[i].hangs = false;
+        peers->processes[i].leaves = false; /* nor does it close while it is looked at */
         peers->processes[i].group.stopped_until_ns = 0;
     }
     if (calm)
