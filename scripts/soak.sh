@@ -95,7 +95,7 @@ seeds() { # totals, seeds a run, program, arguments...: runs side by side with f
 }
 
 simulate() {
-    for program in sim sim_threads; do
+    for program in sim sim_threads sim_peers; do
         [ -z "$stopped" ] || return
         if [ ! -x "build-asan/tests/sim/$program" ]; then
             skip "$program: not built"
@@ -104,6 +104,7 @@ simulate() {
         say "$program"
         share 10
         seeds "$logs/${program#sim_}" 5 "build-asan/tests/sim/$program"
+        [ "$program" != sim_peers ] || continue
         say "$program --faults"
         share 10
         seeds "$logs/${program#sim_}" 5 "build-asan/tests/sim/$program" --faults
@@ -193,6 +194,7 @@ report() {
     echo "soak: seed $first_seed, $(($(now) - began)) s${stopped:+, stopped early}$skips"
     printf '%-34s %14s\n' "seeds simulated" "$(sum "$logs/sim-seeds")" \
         "seeds simulated with threads" "$(sum "$logs/threads-seeds")" \
+        "seeds simulated with several processes" "$(sum "$logs/peers-seeds")" \
         "simulated crashes" "$(line 'deaths of the process|power failures|crashes in (an open|a close)')" \
         "simulated faults" "$(line '(other )?failed [a-z]+|misdirected writes|lost writes|flipped bits')" \
         "simulated pages verified" "$(line 'pages (read and compared|looked for after an open)')" \
@@ -207,7 +209,7 @@ began=$(now)
 first_seed=$seed
 rm -rf "$logs"
 mkdir -p "$logs"
-for name in sim sim-seeds threads-seeds kills fuzz stress-tests; do : >"$logs/$name"; done
+for name in sim sim-seeds threads-seeds peers-seeds kills fuzz stress-tests; do : >"$logs/$name"; done
 echo "soak: $budget s from seed $seed (SEED=$seed repeats)"
 build build-asan address,undefined || exit 1
 build build-tsan thread tests/soak/kill_loop tests/api/threads_test || exit 1

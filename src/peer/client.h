@@ -52,6 +52,7 @@ struct client {
     uint64_t told_ns; /* the peer told last what time its calls took */
     bool greeted;
     bool gone; /* the other end has closed the connection: nothing of it is in flight any more */
+    bool lost; /* it no longer takes the answer that it asked for */
     pthread_t thread;
     /* server->lock: */
     struct client *next;

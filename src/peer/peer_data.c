@@ -455,8 +455,11 @@ peer_put_batch(varve_store *store, varve_namespace *ns, const varve_id *parent, 
         transfer.put = &put;
         rc = put_run(&put, ns, parent);
         transfer.link->put_us = time_since(store, began_ns);
-        if (rc == VARVE_OK && (flags & VARVE_PUT_SYNC) != 0 && ask(&transfer, &sync, &answer) == VARVE_OK)
-            rc = answer.status;
+        if (rc == VARVE_OK && (flags & VARVE_PUT_SYNC) != 0) {
+            rc = ask(&transfer, &sync, &answer);
+            if (rc == VARVE_OK)
+                rc = answer.status;
+        }
         peer_link_release(transfer.peer, transfer.link, transfer.rc);
         if (transfer.rc != VARVE_OK && transfer.rc != VARVE_E_TIMEOUT)
             return transfer.rc;

@@ -186,6 +186,21 @@ role_close(varve_store *store, varve_error *err)
     return VARVE_OK;
 }
 
+void
+role_abandon(varve_store *store)
+{
+    struct env *env = store->env;
+
+    server_destroy(store->server);
+    peer_destroy(store->peer);
+    if (role_is_owner(store)) {
+        store_abandon(store);
+        return;
+    }
+    store_destroy(store);
+    env->ops->destroy(env);
+}
+
 /* Puts of this process that were writing when the owner went have to end before its log is recovered. */
 static bool
 own_writes_ended(struct peer *peer, uint64_t until_ns)

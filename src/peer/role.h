@@ -16,6 +16,9 @@ void role_tend(varve_store *store);
 /* As varve_close(). */
 int role_close(varve_store *store, varve_error *err);
 
+/* Free the store as if the process had died, whatever its role: store_abandon(). For tests. */
+void role_abandon(varve_store *store);
+
 static inline bool
 role_is_owner(const varve_store *store)
 {

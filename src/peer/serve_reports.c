@@ -165,8 +165,10 @@ serve_check(struct client *client, const struct message_header *question, const 
         return false;
     audit.listener = (struct check_listener){.problem = tell_problem, .progress = tell_progress, .arg = &audit};
     rc = store_check(client->store, wire_get32(body), &audit.listener, &report, &err);
-    if (audit.listener.stop)
+    if (audit.listener.stop) {
+        client->lost = true;
         return false;
+    }
     if (rc != VARVE_OK) {
         answer_error(client, answer, rc, &err);
         return true;

@@ -145,7 +145,7 @@ serve_next(struct client *client)
     good = (client->greeted || header.type == MESSAGE_HELLO) && serve_call(client, &header, body, &answer);
     if (good)
         good = client_answer(client, &header, &answer) == 0 && answer.status != VARVE_E_VERSION;
-    else
+    else if (!client->lost)
         COUNT(&client->store->counters, peer_refused, 1);
     release_answer(client, &answer);
     client->greeted = good;

@@ -174,9 +174,40 @@ scan_segment(struct recovery *recovery, struct manifest_state *state, struct sta
 
 /* Directory listing: which segments are there; those made after the manifest's last durable edit are taken in. */
 struct adoption {
+    struct env *env;
     struct manifest_state *state;
     uint64_t known; /* numbers from here on are newer than the manifest */
+    bool shared;    /* there were several processes */
 };
+
+/*
+ * A segment that another process had open is cut to nothing when it is dropped. The power may have failed when that was durable, and neither the unlink nor the edit
+ * was: then it is as good as missing.
+ */
+static bool
+is_emptied(struct env *env, const char *name)
+{
+    uint64_t bytes = 1;
+    struct env_file *file;
+
+    if (env->ops->open(env, name, ENV_OPEN_READ, &file) < 0)
+        return false;
+    if (env->ops->size(file, &bytes) < 0)
+        bytes = 1;
+    env->ops->close(file);
+    return bytes == 0;
+}
+
+static bool
+was_shared(struct env *env)
+{
+    struct env_file *file;
+
+    if (env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_READ, &file) < 0)
+        return false;
+    env->ops->close(file);
+    return true;
+}
 
 static int
 adopt_segment(void *arg, const char *name)
@@ -200,7 +231,7 @@ adopt_segment(void *arg, const char *name)
         return -ENOMEM;
     segment = manifest_state_segment(adoption->state, number);
     if (segment != NULL)
-        segment->present = true;
+        segment->present = !adoption->shared || !is_emptied(adoption->env, name);
     return 0;
 }
 
@@ -239,8 +270,8 @@ recovery_add_free(struct env *env, struct scanned *out)
 int
 recovery_scan(varve_store *store, struct manifest_state *state, struct recovery **result, varve_error *err)
 {
-    struct adoption adoption = {.state = state, .known = state->next_number};
     struct env *env = store->env;
+    struct adoption adoption = {.env = env, .state = state, .known = state->next_number, .shared = was_shared(env)};
     struct recovery *recovery = env_zalloc(env, sizeof(*recovery));
     struct extent_scan *extents = extent_scan_create(env, store->pool);
     int rc = env->ops->list(env, adopt_segment, &adoption);

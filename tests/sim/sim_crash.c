@@ -195,8 +195,10 @@ sim_disk_crash(struct sim_disk *disk, enum sim_crash_mode mode, uint64_t seed)
         power_loss(&crash);
     else
         process_death(&crash);
-    for (size_t i = 0; i < disk->inode_count; i++)
+    for (size_t i = 0; i < disk->inode_count; i++) {
         disk->inodes[i]->locked = false;
+        disk->inodes[i]->sharers = 0;
+    }
     sim_disk_collect(disk);
     disk->stopped = false;
     disk->calls_after_stop = 0;

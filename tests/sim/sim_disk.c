@@ -234,10 +234,11 @@ sim_disk_create(const struct sim_disk_settings *settings)
     disk->settings = *settings;
     disk->rng = sim_rng_make(settings->seed, 1);
     disk->now_ns = 1000000000;
-    disk->env = (struct env){.ops = &sim_env_ops,
-                             .name = "sim",
-                             .io_align = settings->direct_io ? settings->io_align : 512,
-                             .direct_io = settings->direct_io};
+    disk->view = (struct sim_view){.disk = disk,
+                                   .env = {.ops = &sim_env_ops,
+                                           .name = "sim",
+                                           .io_align = settings->direct_io ? settings->io_align : 512,
+                                           .direct_io = settings->direct_io}};
     return disk;
 }
 
@@ -258,7 +259,7 @@ sim_disk_destroy(struct sim_disk *disk)
 struct env *
 sim_disk_env(struct sim_disk *disk)
 {
-    return &disk->env;
+    return &disk->view.env;
 }
 
 void

@@ -8,7 +8,7 @@
  *  - a sector that was not being written keeps its bytes (power-safe overwrite); one that was may hold old, new or garbage bytes;
  *  - file lengths reach the platter in order (a journal), independently of the data; directory operations in any order;
  *  - a rename is old or new, never both, never neither; sync makes data and length durable, not the directory entry.
- * The disk outlives the env of one "process" (sim_env.h). Everything follows from the seed. Not thread-safe: with several threads, one at a
+ * The disk outlives the env of one "process". Several at a time have a view each (sim_view.h). Everything follows from the seed. Not thread-safe: with several threads, one at a
  * time is in here, and they change places only in `idle`.
  */
 #ifndef VARVE_SIM_DISK_H
@@ -67,6 +67,7 @@ struct sim_disk_settings {
     uint32_t torn_per_mille;  /* at a power failure, of unsynced writes: torn; the rest whole or lost, half and half */
     uint32_t garbage_per_mille; /* of torn writes: with a sector of garbage */
     uint32_t stall_per_mille;   /* transfers that complete long after those submitted with them */
+    uint64_t stall_ns;          /* at most; 0: 30 s */
 };
 
 enum sim_crash_mode {
@@ -94,8 +95,9 @@ struct sim_inode {
     struct sim_change *changes;
     size_t change_count, change_room;
     uint32_t handles;
-    bool locked;
-    bool marked; /* of sim_disk_collect() */
+    bool locked;      /* exclusively, */
+    uint32_t sharers; /* or by so many */
+    bool marked;      /* of sim_disk_collect() */
 };
 
 enum sim_dir_kind {
@@ -123,6 +125,29 @@ struct sim_dir {
 };
 
 struct sim_queue;
+struct sim_file;
+struct sim_disk;
+struct sim_net;
+
+/* A write that was in flight when its process was killed. */
+struct sim_orphan {
+    struct sim_inode *inode; /* one of its handles */
+    uint64_t offset;
+    size_t size;
+    uint8_t *data;
+};
+
+/* The disk as one process sees it. */
+struct sim_view {
+    struct env env; /* first */
+    struct sim_disk *disk;
+    bool dead;              /* the process was killed: its calls have no effect, */
+    bool settled;           /* and what it had in flight neither, any more; so its locks are gone */
+    uint64_t held;          /* files, queues and allocations */
+    struct sim_file *files; /* open ones, and those that a dead process closed with a lock */
+    struct sim_orphan *orphans;
+    size_t orphan_count, orphan_room;
+};
 
 /* What went wrong, each counted where it had an effect. */
 struct sim_hits {
@@ -130,11 +155,13 @@ struct sim_hits {
     uint64_t sticky;     /* of these, by faults that last for ever */
     uint64_t no_space;   /* the file system was full */
     uint64_t shorts, agains, stalls;
+    uint64_t past_end; /* reads of a file that was cut to nothing */
     uint64_t lost_syncs, misdirected, lost_writes, flips;
 };
 
 struct sim_disk {
-    struct env env; /* first: see sim_env.h */
+    struct sim_view view; /* of the only process, where there is one */
+    struct sim_net *net;  /* between several: sim_net.h */
     struct sim_disk_settings settings;
     struct sim_rng rng;
     uint64_t now_ns;

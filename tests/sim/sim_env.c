@@ -19,7 +19,7 @@
 static struct sim_disk *
 disk_of(struct env *env)
 {
-    return (struct sim_disk *)(void *)env;
+    return sim_view_of(env)->disk;
 }
 
 static struct sim_file *
@@ -29,10 +29,12 @@ file_of(struct env_file *file)
 }
 
 bool
-sim_alive(struct sim_disk *disk)
+sim_alive(struct sim_view *view)
 {
+    struct sim_disk *disk = view->disk;
+
     disk->now_ns += 100;
-    if (!disk->stopped)
+    if (!sim_is_down(view))
         return true;
     if (++disk->calls_after_stop > CALLS_AFTER_STOP_MAX)
         sim_fail("the engine goes on and on after every call failed");
@@ -40,9 +42,11 @@ sim_alive(struct sim_disk *disk)
 }
 
 enum sim_gate
-sim_gate(struct sim_disk *disk)
+sim_gate(struct sim_view *view)
 {
-    if (!sim_alive(disk))
+    struct sim_disk *disk = view->disk;
+
+    if (!sim_alive(view))
         return SIM_GATE_STOPPED;
     disk->now_ns += sim_rng_between(&disk->rng, 1000, 50000);
     disk->changes++;
@@ -84,9 +88,10 @@ fault_error(struct sim_disk *disk, enum sim_op op, const char *name)
 
 /* Make the directory entry; the inode exists. */
 static int
-create_entry(struct sim_disk *disk, const char *name, struct sim_inode **out)
+create_entry(struct sim_view *view, const char *name, struct sim_inode **out)
 {
-    enum sim_gate gate = sim_gate(disk);
+    struct sim_disk *disk = view->disk;
+    enum sim_gate gate = sim_gate(view);
     struct sim_dir_op *op;
     int rc;
 
@@ -105,17 +110,44 @@ create_entry(struct sim_disk *disk, const char *name, struct sim_inode **out)
     return 0;
 }
 
-static struct env_file *
-handle_create(struct sim_disk *disk, const char *name, struct sim_inode *inode)
+struct sim_file *
+sim_file_create(struct sim_view *view, const char *name, struct sim_inode *inode)
 {
     struct sim_file *file = sim_alloc(sizeof(*file));
 
-    file->base.env = &disk->env;
+    file->base.env = &view->env;
     file->inode = inode;
+    file->next = view->files;
+    view->files = file;
     (void)snprintf(file->name, sizeof(file->name), "%s", name);
     inode->handles++;
-    disk->handles_open++;
-    return &file->base;
+    view->held++;
+    view->disk->handles_open++;
+    return file;
+}
+
+void
+sim_file_unlock(struct sim_file *file)
+{
+    if (file->holds_lock)
+        file->inode->locked = false;
+    if (file->holds_shared)
+        file->inode->sharers--;
+    file->holds_lock = file->holds_shared = false;
+}
+
+void
+sim_file_destroy(struct sim_file *file)
+{
+    struct sim_view *view = sim_view_of(file->base.env);
+    struct sim_file **link = &view->files;
+
+    while (*link != file)
+        link = &(*link)->next;
+    *link = file->next;
+    assert(file->inode->handles > 0);
+    file->inode->handles--;
+    free(file);
 }
 
 static int
@@ -126,7 +158,7 @@ sim_open(struct env *env, const char *name, unsigned flags, struct env_file **ou
     struct sim_file *file;
     int rc;
 
-    if (!sim_alive(disk))
+    if (!sim_alive(sim_view_of(env)))
         return -EIO;
     rc = fault_error(disk, SIM_OP_OPEN, name);
     if (rc < 0)
@@ -134,17 +166,17 @@ sim_open(struct env *env, const char *name, unsigned flags, struct env_file **ou
     if ((flags & ENV_OPEN_CREATE) != 0) {
         if (inode != NULL)
             return -EEXIST;
-        rc = create_entry(disk, name, &inode);
+        rc = create_entry(sim_view_of(env), name, &inode);
         sim_log("  create %s = %d", name, rc);
         if (rc < 0)
             return rc;
     }
     if (inode == NULL)
         return -ENOENT;
-    *out = handle_create(disk, name, inode);
-    file = file_of(*out);
+    file = sim_file_create(sim_view_of(env), name, inode);
     file->direct = (flags & ENV_OPEN_DIRECT) != 0 && disk->settings.direct_io;
     file->read_only = (flags & ENV_OPEN_READ) != 0;
+    *out = &file->base;
     return 0;
 }
 
@@ -152,14 +184,18 @@ static void
 sim_close(struct env_file *base)
 {
     struct sim_file *file = file_of(base);
-    struct sim_disk *disk = disk_of(base->env);
+    struct sim_view *view = sim_view_of(base->env);
+    struct sim_disk *disk = view->disk;
 
-    if (file->holds_lock)
-        file->inode->locked = false;
-    assert(file->inode->handles > 0 && disk->handles_open > 0);
-    file->inode->handles--;
+    assert(disk->handles_open > 0 && view->held > 0);
     disk->handles_open--;
-    free(file);
+    view->held--;
+    if (view->dead && !view->settled && (file->holds_lock || file->holds_shared)) {
+        file->closed = true;
+        return;
+    }
+    sim_file_unlock(file);
+    sim_file_destroy(file);
     if (!disk->stopped)
         sim_disk_collect(disk);
 }
@@ -167,7 +203,7 @@ sim_close(struct env_file *base)
 static int
 sim_size(struct env_file *base, uint64_t *size)
 {
-    if (!sim_alive(disk_of(base->env)))
+    if (!sim_alive(sim_view_of(base->env)))
         return -EIO;
     *size = file_of(base)->inode->current.size;
     return 0;
@@ -176,7 +212,7 @@ sim_size(struct env_file *base, uint64_t *size)
 static int
 sim_allocated(struct env_file *base, uint64_t *bytes)
 {
-    if (!sim_alive(disk_of(base->env)))
+    if (!sim_alive(sim_view_of(base->env)))
         return -EIO;
     *bytes = (file_of(base)->inode->current.size + SIM_BLOCK - 1) / SIM_BLOCK * SIM_BLOCK;
     return 0;
@@ -188,7 +224,7 @@ set_length(struct env_file *base, enum sim_op op, uint64_t size)
 {
     struct sim_file *file = file_of(base);
     struct sim_disk *disk = disk_of(base->env);
-    enum sim_gate gate = sim_gate(disk);
+    enum sim_gate gate = sim_gate(sim_view_of(base->env));
     int rc;
 
     if (gate == SIM_GATE_STOPPED)
@@ -232,7 +268,7 @@ sim_sync(struct env_file *base)
 {
     struct sim_file *file = file_of(base);
     struct sim_disk *disk = disk_of(base->env);
-    enum sim_gate gate = sim_gate(disk);
+    enum sim_gate gate = sim_gate(sim_view_of(base->env));
     const struct sim_fault *fault;
 
     if (gate == SIM_GATE_STOPPED)
@@ -260,7 +296,7 @@ static int
 sim_rename(struct env *env, const char *from, const char *to)
 {
     struct sim_disk *disk = disk_of(env);
-    enum sim_gate gate = sim_gate(disk);
+    enum sim_gate gate = sim_gate(sim_view_of(env));
     struct sim_inode *inode = sim_dir_find(&disk->current, from);
     struct sim_dir_op *op;
     int rc;
@@ -287,7 +323,7 @@ static int
 sim_unlink(struct env *env, const char *name)
 {
     struct sim_disk *disk = disk_of(env);
-    enum sim_gate gate = sim_gate(disk);
+    enum sim_gate gate = sim_gate(sim_view_of(env));
     struct sim_inode *inode = sim_dir_find(&disk->current, name);
     struct sim_dir_op *op;
     int rc;
@@ -314,7 +350,7 @@ static int
 sim_sync_dir(struct env *env)
 {
     struct sim_disk *disk = disk_of(env);
-    enum sim_gate gate = sim_gate(disk);
+    enum sim_gate gate = sim_gate(sim_view_of(env));
     int rc;
 
     if (gate != SIM_GATE_GO)
@@ -337,7 +373,7 @@ sim_list(struct env *env, int (*each)(void *arg, const char *name), void *arg)
     struct sim_dir names = {0};
     int rc;
 
-    if (!sim_alive(disk))
+    if (!sim_alive(sim_view_of(env)))
         return -EIO;
     rc = fault_error(disk, SIM_OP_LIST, "");
     sim_dir_copy(&names, &disk->current); /* each() may unlink */
@@ -354,17 +390,17 @@ sim_lock(struct env *env, const char *name, struct env_file **out)
     struct sim_inode *inode = sim_dir_find(&disk->current, name);
     int rc;
 
-    if (!sim_alive(disk))
+    if (!sim_alive(sim_view_of(env)))
         return -EIO;
     rc = fault_error(disk, SIM_OP_LOCK, name);
     if (rc == 0 && inode == NULL)
-        rc = create_entry(disk, name, &inode);
+        rc = create_entry(sim_view_of(env), name, &inode);
     if (rc < 0)
         return rc;
-    if (inode->locked)
+    if (inode->locked || inode->sharers > 0)
         return -EWOULDBLOCK;
     inode->locked = true;
-    *out = handle_create(disk, name, inode);
+    *out = &sim_file_create(sim_view_of(env), name, inode)->base;
     file_of(*out)->holds_lock = true;
     return 0;
 }
@@ -376,7 +412,7 @@ sim_free_space(struct env *env, uint64_t *bytes)
     uint64_t size = disk->settings.size_bytes == 0 ? (uint64_t)1 << 40 : disk->settings.size_bytes;
     uint64_t used = sim_disk_used(disk);
 
-    if (!sim_alive(disk))
+    if (!sim_alive(sim_view_of(env)))
         return -EIO;
     *bytes = used < size ? size - used : 0;
     return 0;
@@ -387,7 +423,7 @@ sim_now_ns(struct env *env)
 {
     struct sim_disk *disk = disk_of(env);
 
-    (void)sim_alive(disk);
+    (void)sim_alive(sim_view_of(env));
     return disk->now_ns;
 }
 
@@ -417,6 +453,7 @@ sim_memory(struct env *env, size_t size, size_t align)
         return NULL;
     memset(ptr, 0xa5, size < FILL_MAX ? size : FILL_MAX); /* the same on every run, and never zero */
     disk->allocations++;
+    sim_view_of(env)->held++;
     if (disk->allocation_max < size)
         disk->allocation_max = size;
     return ptr;
@@ -429,8 +466,9 @@ sim_free(struct env *env, void *ptr)
 
     if (ptr == NULL)
         return;
-    assert(disk->allocations > 0);
+    assert(disk->allocations > 0 && sim_view_of(env)->held > 0);
     disk->allocations--;
+    sim_view_of(env)->held--;
     free(ptr);
 }
 

@@ -33,6 +33,8 @@ void sim_disk_collect(struct sim_disk *disk);
 
 /* What is in flight on the open queues becomes unsynced changes marked in_flight. */
 void sim_queues_capture(struct sim_disk *disk);
+/* What one process has in flight is the view's orphans. */
+void sim_queues_orphan(struct sim_view *view);
 
 /* The fault that hits this operation, or NULL. */
 const struct sim_fault *sim_fault_match(struct sim_disk *disk, enum sim_op op, const char *name);
@@ -40,10 +42,33 @@ const struct sim_fault *sim_fault_match(struct sim_disk *disk, enum sim_op op, c
 /* An open file: a lock, too, is one. */
 struct sim_file {
     struct env_file base;
+    struct sim_file *next; /* of the view's */
     struct sim_inode *inode;
     char name[SIM_NAME_MAX]; /* it was opened under */
-    bool direct, read_only, holds_lock;
+    bool direct, read_only;
+    bool holds_lock, holds_shared;
+    bool closed; /* by a dead process that holds a lock still */
 };
+
+static inline struct sim_view *
+sim_view_of(struct env *env)
+{
+    return (struct sim_view *)(void *)env;
+}
+
+/* Open the file for the view. */
+struct sim_file *sim_file_create(struct sim_view *view, const char *name, struct sim_inode *inode);
+void sim_file_unlock(struct sim_file *file);
+void sim_file_destroy(struct sim_file *file);
+/* Apply a write that was not cut short by anything. */
+void sim_write_apply(struct sim_disk *disk, struct sim_inode *inode, uint64_t offset, const uint8_t *data, size_t size);
+
+/* The world has stopped, or this process is no more. */
+static inline bool
+sim_is_down(const struct sim_view *view)
+{
+    return view->dead || view->disk->stopped;
+}
 
 enum sim_gate {
     SIM_GATE_GO,      /* carry the change out */
@@ -52,9 +77,9 @@ enum sim_gate {
 };
 
 /* Every change of state passes here, and is counted. */
-enum sim_gate sim_gate(struct sim_disk *disk);
+enum sim_gate sim_gate(struct sim_view *view);
 /* Calls that change nothing: whether they are still answered. */
-bool sim_alive(struct sim_disk *disk);
+bool sim_alive(struct sim_view *view);
 /* 0, or -ENOSPC: whether the file system has room for the file to grow to `size`. */
 int sim_room(struct sim_disk *disk, const struct sim_inode *inode, uint64_t size);
 /* The highest use of space there was. */

@@ -15,7 +15,7 @@
 #define IOV_COUNT_MAX 1024 /* IOV_MAX of Linux */
 
 #define STALL_STEPS_MAX 4000
-#define STALL_NS        30000000000u /* at most, where no steps are counted */
+#define STALL_NS        30000000000u /* at most, where no steps are counted, unless the settings say less */
 
 struct sim_pending {
     struct env_io *io;
@@ -39,7 +39,7 @@ queue_of(struct env_queue *queue)
 static struct sim_disk *
 disk_of(struct env_queue *queue)
 {
-    return (struct sim_disk *)(void *)queue->env;
+    return sim_view_of(queue->env)->disk;
 }
 
 static struct sim_file *
@@ -51,10 +51,10 @@ file_of(const struct env_io *io)
 int
 sim_queue_open(struct env *env, struct env_queue **out)
 {
-    struct sim_disk *disk = (struct sim_disk *)(void *)env;
+    struct sim_disk *disk = sim_view_of(env)->disk;
     struct sim_queue *queue;
 
-    if (!sim_alive(disk))
+    if (!sim_alive(sim_view_of(env)))
         return -EIO;
     if (sim_fault_match(disk, SIM_OP_ALLOC, "queue") != NULL)
         return -ENOMEM;
@@ -64,6 +64,7 @@ sim_queue_open(struct env *env, struct env_queue **out)
     queue->next = disk->queues;
     disk->queues = queue;
     disk->queues_open++;
+    sim_view_of(env)->held++;
     *out = &queue->base;
     return 0;
 }
@@ -81,6 +82,7 @@ sim_queue_close(struct env_queue *base)
         link = &(*link)->next;
     *link = queue->next;
     disk->queues_open--;
+    sim_view_of(base->env)->held--;
     free(queue->pending);
     free(queue);
 }
@@ -194,6 +196,32 @@ sim_queues_capture(struct sim_disk *disk)
     }
 }
 
+static void
+orphan(struct sim_view *view, const struct env_io *io)
+{
+    size_t size = io_bytes(io);
+    struct sim_inode *inode = file_of(io)->inode;
+
+    if (io->op != ENV_OP_WRITE || !io_valid(view->disk, io))
+        return;
+    if (view->orphan_count == view->orphan_room) {
+        view->orphan_room = 2 * view->orphan_room + 16;
+        view->orphans = sim_realloc(view->orphans, view->orphan_room * sizeof(*view->orphans));
+    }
+    inode->handles++;
+    view->orphans[view->orphan_count++] =
+        (struct sim_orphan){.inode = inode, .offset = io->offset, .size = size, .data = gather(io, size)};
+}
+
+void
+sim_queues_orphan(struct sim_view *view)
+{
+    for (struct sim_queue *queue = view->disk->queues; queue != NULL; queue = queue->next) {
+        for (size_t i = 0; i < queue->count && queue->base.env == &view->env; i++)
+            orphan(view, queue->pending[i].io);
+    }
+}
+
 /* Fewer bytes than asked for, now and then: whole blocks on a direct file. */
 static size_t
 shorten(struct sim_disk *disk, const struct env_io *io, size_t size)
@@ -212,8 +240,10 @@ do_read(struct sim_disk *disk, const struct env_io *io)
     const struct sim_bytes *bytes = &file_of(io)->inode->current;
     size_t size = shorten(disk, io, io_bytes(io));
 
-    if (io->offset >= bytes->size)
+    if (io->offset >= bytes->size) {
+        disk->hits.past_end += bytes->size == 0;
         return 0;
+    }
     if (size > bytes->size - io->offset)
         size = bytes->size - io->offset;
     scatter(io, bytes->data + io->offset, size);
@@ -232,13 +262,21 @@ is_bad(const struct sim_disk *disk, const struct env_io *io)
            io->offset + size > disk->bad_from;
 }
 
+void
+sim_write_apply(struct sim_disk *disk, struct sim_inode *inode, uint64_t offset, const uint8_t *data, size_t size)
+{
+    sim_change_add(inode, offset, data, size);
+    sim_bytes_write(&inode->current, offset, data, size);
+    sim_note_used(disk);
+}
+
 static int64_t
 do_write(struct sim_disk *disk, const struct env_io *io, const struct sim_fault *fault)
 {
     struct sim_file *file = file_of(io);
     size_t size = shorten(disk, io, io_bytes(io));
     uint64_t offset = io->offset;
-    enum sim_gate gate = sim_gate(disk);
+    enum sim_gate gate = sim_gate(sim_view_of(io->file->env));
     uint8_t *data;
     int rc;
 
@@ -258,10 +296,8 @@ do_write(struct sim_disk *disk, const struct env_io *io, const struct sim_fault 
         disk->hits.misdirected += offset != io->offset;
     }
     data = gather(io, size);
-    sim_change_add(file->inode, offset, data, size);
-    sim_bytes_write(&file->inode->current, offset, data, size);
+    sim_write_apply(disk, file->inode, offset, data, size);
     free(data);
-    sim_note_used(disk);
     return (int64_t)size;
 }
 
@@ -271,7 +307,7 @@ perform(struct sim_disk *disk, const struct env_io *io)
     enum sim_op op = io->op == ENV_OP_WRITE ? SIM_OP_WRITE : SIM_OP_READ;
     const struct sim_fault *fault;
 
-    if (!sim_alive(disk))
+    if (!sim_alive(sim_view_of(io->file->env)))
         return -EIO;
     if (!io_valid(disk, io))
         return -EINVAL;
@@ -324,7 +360,7 @@ complete_due(struct sim_queue *queue)
     for (size_t i = 0; i < window; i++) {
         size_t at = (start + i) % window;
 
-        if (queue->pending[at].due <= disk->device_steps || disk->stopped) {
+        if (queue->pending[at].due <= disk->device_steps || sim_is_down(sim_view_of(queue->base.env))) {
             complete(queue, at);
             return true;
         }
@@ -354,14 +390,15 @@ static void
 await(struct sim_queue *queue)
 {
     struct sim_disk *disk = disk_of(&queue->base);
+    uint64_t stall_ns = disk->settings.stall_ns == 0 ? STALL_NS : disk->settings.stall_ns;
 
     while (queue->completed == NULL) {
-        bool alone = disk->idle == NULL || disk->idle();
+        bool alone = disk->idle == NULL || disk->idle() || sim_view_of(queue->base.env)->dead;
 
         if (!alone) {
             sim_disk_step(disk);
         } else if (queue->completed == NULL && !complete_due(queue)) { /* only stalled ones are left: time passes */
-            disk->now_ns += sim_rng_between(&disk->rng, STALL_NS / 10, STALL_NS);
+            disk->now_ns += sim_rng_between(&disk->rng, stall_ns / 10, stall_ns);
             complete(queue, sim_rng_below(&disk->rng, window_of(queue)));
         }
     }
@@ -386,7 +423,7 @@ sim_wait(struct env_queue *base, uint32_t at_least)
     struct sim_disk *disk = disk_of(base);
     uint32_t done = 0;
 
-    (void)sim_alive(disk);
+    (void)sim_alive(sim_view_of(base->env));
     if (at_least > base->in_flight)
         sim_violation(disk, "wait for %u operations, %u in flight", at_least, base->in_flight);
     while (base->in_flight > 0 && (done < at_least || sim_rng_chance(&disk->rng, 300))) {

@@ -17,6 +17,7 @@ enum sched_wait {
     WAIT_DEVICE, /* until idle_until, or no other can run */
     WAIT_MUTEX,  /* waits for ... */
     WAIT_COND,
+    WAIT_EVENT, /* always timed */
     WAIT_JOIN,
     WAIT_ENDED, /* not joined yet */
 };
@@ -35,6 +36,7 @@ struct sched_thread {
     uint64_t deadline_ns;
     uint64_t idle_until; /* step */
     uint64_t priority;
+    struct sched_group *group;
     const void *held[SCHED_HELD_MAX];
     size_t held_count;
     const char *doing;
@@ -42,6 +44,7 @@ struct sched_thread {
 
 /* The calling thread; NULL: not scheduled. */
 struct sched_thread *sched_self(void);
+/* NULL: there are too many. */
 struct sched_thread *sched_add(void *(*main)(void *), void *arg);
 /* Of a thread that was just made: wait for the baton for the first time. */
 void sched_enter(struct sched_thread *thread);

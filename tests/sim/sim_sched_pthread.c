@@ -162,6 +162,8 @@ __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*main)(
     if (sched_self() == NULL)
         return __real_pthread_create(out, attr, main, arg);
     thread = sched_add(main, arg);
+    if (thread == NULL)
+        return EAGAIN;
     if (__real_pthread_create(&thread->native, attr, thread_main, thread) != 0)
         sim_fail("no thread could be made");
     *out = thread->native;

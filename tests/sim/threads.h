@@ -83,6 +83,8 @@ struct run;
 
 struct threads_client {
     struct run *run;
+    varve_store *store;           /* of its process */
+    varve_namespace **namespaces; /* of that */
     struct sim_rng rng;
     uint32_t number;
     uint32_t ns, chain, depth; /* where its conversation is */
@@ -98,7 +100,8 @@ struct run {
     varve_store *store;
     varve_namespace *namespaces[THREADS_NAMESPACES_MAX];
     struct threads_client clients[THREADS_CLIENTS_MAX];
-    uint64_t calls_left; /* of this life, for all clients */
+    void (*on_point)(struct run *run, struct env *env); /* at every preemption point in an env call; NULL: nothing */
+    uint64_t calls_left;                                /* of this life, for all clients */
     uint64_t segment_unlinks;
     uint64_t room_least; /* bytes that the store was ever left: its capacity, or what min_free left of it */
     bool faulty;         /* operations may fail in this life: no answer is also an answer, and a miss may be one */
@@ -106,16 +109,18 @@ struct run {
 };
 
 void threads_config_draw(struct threads_config *config, const struct threads_plan *plan);
+/* One option more. */
+void threads_config_set(struct threads_config *config, const char *name, uint64_t value);
+varve_options *threads_options(const struct threads_config *config);
 
 /* What may go wrong in this life; and before a call. */
 void threads_faults_of_life(struct run *run, bool last);
 void threads_faults_of_call(struct threads_client *client);
 
-/* A failure of the store that needs no other explanation: the world has stopped, or operations fail. */
-bool threads_excused(const struct run *run);
-
-/* Env calls of the disk are preemption points from now on. One run at a time. */
+/* Env calls of the disk, and of views made from now on, are preemption points. One run at a time. */
 void threads_env_attach(struct run *run);
+/* Such a point. */
+void threads_point(struct env *env);
 
 /* One call. */
 void threads_put(struct threads_client *client);
@@ -128,17 +133,43 @@ void threads_clear(struct threads_client *client);
 void threads_sync(struct threads_client *client);
 void threads_iterate(struct threads_client *client);
 void threads_check(struct threads_client *client);
+void threads_pin(struct threads_client *client);
+void threads_unpin(struct threads_client *client);
+/* Of an owner: a slice of background work. */
+void threads_tick(struct threads_client *client);
+/* Of an owner: the memtable seems full to the next put, and is rotated in the middle of that. */
+void threads_fill(struct threads_client *client);
 /* Read every page of the universe. */
 void threads_verify(struct threads_client *client);
 
+/* What a call may still do after it has ended, where another process does it. */
+struct threads_effect {
+    enum { EFFECT_PUT, EFFECT_REMOVE, EFFECT_CLEAR } kind;
+    uint32_t ns;
+    const uint32_t *pages;
+    size_t count;
+};
+
+/*
+ * What judges answers, beside the model: threads_life.c where one process has the store, peers_judge.c (sim_peers) where several have.
+ *
+ * A failure of the store, with that status, that needs no other explanation: the world has stopped, or operations fail.
+ */
+bool threads_excused(const struct threads_client *client, int64_t status);
+/* Pages seen, or not seen, by the client's present call say nothing. */
+bool threads_unsure(const struct threads_client *client, bool present);
 /* A failure that nothing explains ends the run. */
-void threads_expect(struct run *run, int64_t rc, const char *call, const varve_error *err);
+void threads_expect(struct threads_client *client, int64_t rc, const char *call, const varve_error *err);
+/* The call may not have ended for all. */
+void threads_settle(struct threads_client *client, const struct threads_effect *effect);
 /* Without need, or a full file system, the store drops only what nobody can ask for any more. */
 bool threads_space_short(const struct run *run);
 /* The store had to reclaim space in this life. */
-bool threads_was_full(const struct run *run);
-/* Segments dropped so far; *dropping (may be NULL): one is on its way. */
-uint64_t threads_drops(struct run *run, bool *dropping);
+bool threads_was_full(const struct threads_client *client);
+/* Segments dropped so far. */
+uint64_t threads_drops(const struct run *run);
+/* There are more than that, or one is on its way. */
+bool threads_dropped(struct threads_client *client, uint64_t drops);
 
 /* A whole run. Ends the process when it fails. */
 void threads_run(const struct threads_plan *plan, struct threads_totals *totals);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "sim_log.h"
+#include "store/store.h"
 #include "threads_model.h"
 
 #define IOV_MAX_A_PAGE 3
@@ -24,7 +25,7 @@ struct names {
 };
 
 /* Buffers of one page: pieces of one block, so that what lies behind the page can be looked at. */
-struct buffer {
+struct page_room {
     struct iovec iov[IOV_MAX_A_PAGE];
     uint8_t *block, *data;
     uint32_t room;
@@ -64,14 +65,14 @@ log_call(const char *call, const struct names *names)
 }
 
 static void
-make_buffer(struct threads_client *client, uint32_t room, struct buffer *buffer, varve_page *page)
+make_buffer(struct threads_client *client, uint32_t room, struct page_room *buffer, varve_page *page)
 {
     bool shifted = client->run->config.unaligned && sim_rng_chance(&client->rng, 500);
     size_t shift = shifted ? sim_rng_below(&client->rng, 64) : 0, done = 0;
     uint32_t pieces = (uint32_t)sim_rng_between(&client->rng, 1, IOV_MAX_A_PAGE);
     void *block;
 
-    if (posix_memalign(&block, varve_io_align(client->run->store), room + shift + 1) != 0)
+    if (posix_memalign(&block, varve_io_align(client->store), room + shift + 1) != 0)
         abort();
     memset(block, UNTOUCHED, room + shift + 1);
     buffer->block = block;
@@ -112,12 +113,12 @@ judge_put(struct threads_client *client, uint32_t ns, uint32_t number, const var
         run->totals->pages_put++;
         return;
     }
-    if (page->status == VARVE_SKIPPED && threads_was_full(run))
+    if (page->status == VARVE_SKIPPED && threads_was_full(client))
         return; /* a store that was full once takes nothing that cannot be hit */
     /* All that could be dropped may be held by calls in flight. */
     if (page->status == VARVE_E_NOSPC && threads_space_short(run))
         run->totals->no_space++;
-    else if (!threads_excused(run))
+    else if (!threads_excused(client, page->status))
         sim_fail("put of page %" PRIu32 " in namespace %" PRIu32 ": status %d", number, ns, page->status);
 }
 
@@ -126,7 +127,7 @@ threads_put(struct threads_client *client)
 {
     struct run *run = client->run;
     unsigned flags = sim_rng_chance(&client->rng, run->config.sync_per_mille) ? VARVE_PUT_SYNC : 0;
-    struct buffer buffers[THREADS_BATCH_MAX];
+    struct page_room buffers[THREADS_BATCH_MAX];
     varve_page pages[THREADS_BATCH_MAX];
     varve_error err = {0};
     uint64_t begin, drops;
@@ -141,11 +142,11 @@ threads_put(struct threads_client *client)
         oracle_fill(run->universe, names.ns, names.pages[i], buffers[i].data);
     }
     log_call(flags != 0 ? "put sync" : "put", &names);
-    drops = threads_drops(run, NULL);
+    drops = threads_drops(run);
     begin = model_put_begin(run->model, names.ns, names.pages, names.count);
-    rc = varve_put_batch(run->store, run->namespaces[names.ns], choose_parent(client, &names, &room), pages,
+    rc = varve_put_batch(client->store, client->namespaces[names.ns], choose_parent(client, &names, &room), pages,
                          names.count, flags, &err);
-    threads_expect(run, rc, "varve_put_batch", &err);
+    threads_expect(client, rc, "varve_put_batch", &err);
     for (size_t i = 0; i < names.count; i++) {
         model_put_end(run->model, names.ns, names.pages[i], begin, drops, rc == VARVE_OK && pages[i].status == VARVE_OK,
                       flags != 0);
@@ -153,6 +154,7 @@ threads_put(struct threads_client *client)
             judge_put(client, names.ns, names.pages[i], &pages[i]);
         free(buffers[i].block);
     }
+    threads_settle(client, &(struct threads_effect){EFFECT_PUT, names.ns, names.pages, names.count});
     if (names.in_order)
         client->depth = names.depth + (uint32_t)names.count;
     sim_log("%s   put: done", sched_name());
@@ -160,29 +162,27 @@ threads_put(struct threads_client *client)
 
 /* A page was seen, or not, by a call that began with `look`. */
 static void
-judge_presence(struct run *run, const struct model_look *look, size_t index, uint32_t ns, uint32_t number, bool present)
+judge_presence(struct threads_client *client, const struct model_look *look, size_t index, uint32_t ns, uint32_t number,
+               bool present)
 {
-    bool dropping;
+    struct run *run = client->run;
 
     if (present && !model_may_be(run->model, look, index, ns, number))
         sim_fail("page %" PRIu32 " in namespace %" PRIu32 " is there, but must not be", number, ns);
-    if (!present && run->disk->stopped)
+    if (threads_unsure(client, present))
         return;
-    if (run->faulty) /* what is not found may be there, and what is found may go with a call that failed */
-        return;
-    if (!present && model_must_be(run->model, look, ns, number)) {
-        uint64_t drops = threads_drops(run, &dropping);
-
-        if (!threads_space_short(run) || (drops == model_page(run->model, ns, number)->seen.drops && !dropping))
-            sim_fail("page %" PRIu32 " in namespace %" PRIu32 ": LOST", number, ns);
-    }
+    if (!present && model_must_be(run->model, look, ns, number) &&
+        (!threads_space_short(run) || !threads_dropped(client, model_page(run->model, ns, number)->seen.drops)))
+        sim_fail("page %" PRIu32 " in namespace %" PRIu32 ": LOST", number, ns);
     model_saw(run->model, look, ns, number, present);
 }
 
 static void
-judge_get(struct run *run, const struct model_look *look, size_t index, uint32_t ns, uint32_t number,
-          const struct buffer *buffer, const varve_page *page)
+judge_get(struct threads_client *client, const struct model_look *look, size_t index, uint32_t number,
+          const struct page_room *buffer, const varve_page *page)
 {
+    struct run *run = client->run;
+    uint32_t ns = look->ns;
     uint32_t size = oracle_size(run->universe, ns, number);
 
     switch (page->status) {
@@ -196,10 +196,10 @@ judge_get(struct run *run, const struct model_look *look, size_t index, uint32_t
                 sim_fail("get of page %" PRIu32 " wrote past its %" PRIu32 " bytes", number, size);
         }
         run->totals->pages_read++;
-        judge_presence(run, look, index, ns, number, true);
+        judge_presence(client, look, index, ns, number, true);
         return;
     case VARVE_MISS:
-        judge_presence(run, look, index, ns, number, false);
+        judge_presence(client, look, index, ns, number, false);
         return;
     case VARVE_E_ARG:
         if (buffer->room >= size || page->size != size)
@@ -207,7 +207,7 @@ judge_get(struct run *run, const struct model_look *look, size_t index, uint32_t
                      buffer->room, size);
         return;
     default:
-        if (!threads_excused(run))
+        if (!threads_excused(client, page->status))
             sim_fail("get of page %" PRIu32 ": status %d", number, page->status);
     }
 }
@@ -216,7 +216,7 @@ static void
 read_pages(struct threads_client *client, const struct names *names)
 {
     struct run *run = client->run;
-    struct buffer buffers[THREADS_BATCH_MAX];
+    struct page_room buffers[THREADS_BATCH_MAX];
     varve_page pages[THREADS_BATCH_MAX];
     struct model_look look;
     varve_error err = {0};
@@ -232,12 +232,12 @@ read_pages(struct threads_client *client, const struct names *names)
             size += (uint32_t)sim_rng_below(&client->rng, 5000);
         make_buffer(client, size, &buffers[i], &pages[i]);
     }
-    look = model_look_begin(run->model, threads_drops(run, NULL), names->ns, names->pages, names->count);
-    rc = varve_get_batch(run->store, run->namespaces[names->ns], pages, names->count, &err);
-    threads_expect(run, rc, "varve_get_batch", &err);
+    look = model_look_begin(run->model, threads_drops(run), names->ns, names->pages, names->count);
+    rc = varve_get_batch(client->store, client->namespaces[names->ns], pages, names->count, &err);
+    threads_expect(client, rc, "varve_get_batch", &err);
     for (size_t i = 0; i < names->count; i++) {
         if (rc == VARVE_OK)
-            judge_get(run, &look, i, names->ns, names->pages[i], &buffers[i], &pages[i]);
+            judge_get(client, &look, i, names->pages[i], &buffers[i], &pages[i]);
         free(buffers[i].block);
     }
     model_look_end(&look);
@@ -285,13 +285,13 @@ threads_probe(struct threads_client *client)
 
     choose_names(client, false, &names);
     log_call("probe", &names);
-    look = model_look_begin(run->model, threads_drops(run, NULL), names.ns, names.pages, names.count);
-    found = varve_probe(run->store, run->namespaces[names.ns], names.ids, names.count, NULL, &err);
-    threads_expect(run, found, "varve_probe", &err);
+    look = model_look_begin(run->model, threads_drops(run), names.ns, names.pages, names.count);
+    found = varve_probe(client->store, client->namespaces[names.ns], names.ids, names.count, NULL, &err);
+    threads_expect(client, found, "varve_probe", &err);
     if (found > (int64_t)names.count)
         sim_fail("varve_probe found %" PRId64 " of %zu", found, names.count);
     for (size_t i = 0; found >= 0 && i < names.count && i <= (size_t)found; i++)
-        judge_presence(run, &look, i, names.ns, names.pages[i], i < (size_t)found);
+        judge_presence(client, &look, i, names.ns, names.pages[i], i < (size_t)found);
     model_look_end(&look);
 }
 
@@ -307,25 +307,27 @@ threads_exists(struct threads_client *client)
 
     choose_names(client, false, &names);
     log_call("exists", &names);
-    look = model_look_begin(run->model, threads_drops(run, NULL), names.ns, names.pages, names.count);
-    rc = varve_exists_batch(run->store, run->namespaces[names.ns], names.ids, names.count, exists, &err);
-    threads_expect(run, rc, "varve_exists_batch", &err);
+    look = model_look_begin(run->model, threads_drops(run), names.ns, names.pages, names.count);
+    rc = varve_exists_batch(client->store, client->namespaces[names.ns], names.ids, names.count, exists, &err);
+    threads_expect(client, rc, "varve_exists_batch", &err);
     for (size_t i = 0; i < names.count && rc == VARVE_OK; i++)
-        judge_presence(run, &look, i, names.ns, names.pages[i], exists[i] == 1);
+        judge_presence(client, &look, i, names.ns, names.pages[i], exists[i] == 1);
     model_look_end(&look);
 }
 
 /* How many of the pages must be there, and may be; of a call that is over. */
 static void
-judge_count(struct run *run, const struct model_look *look, const struct names *names, int64_t found, const char *call)
+judge_count(struct threads_client *client, const struct model_look *look, const struct names *names, int64_t found,
+            const char *call)
 {
+    struct run *run = client->run;
     int64_t least = 0, most = 0;
 
     for (size_t i = 0; i < names->count; i++) {
         least += model_must_be(run->model, look, names->ns, names->pages[i]);
         most += model_may_be(run->model, look, i, names->ns, names->pages[i]);
     }
-    if (threads_space_short(run) || threads_excused(run))
+    if (threads_space_short(run) || threads_excused(client, found) || threads_unsure(client, false))
         least = 0;
     if (found >= 0 && (found < least || found > most))
         sim_fail("%s: %" PRId64 " pages, not %" PRId64 " to %" PRId64, call, found, least, most);
@@ -342,10 +344,10 @@ threads_touch(struct threads_client *client)
 
     choose_names(client, true, &names);
     log_call("touch", &names);
-    look = model_look_begin(run->model, threads_drops(run, NULL), names.ns, names.pages, names.count);
-    found = varve_touch(run->store, run->namespaces[names.ns], names.ids, names.count, &err);
-    threads_expect(run, found, "varve_touch", &err);
-    judge_count(run, &look, &names, found, "varve_touch");
+    look = model_look_begin(run->model, threads_drops(run), names.ns, names.pages, names.count);
+    found = varve_touch(client->store, client->namespaces[names.ns], names.ids, names.count, &err);
+    threads_expect(client, found, "varve_touch", &err);
+    judge_count(client, &look, &names, found, "varve_touch");
     model_look_end(&look);
 }
 
@@ -363,13 +365,14 @@ threads_remove(struct threads_client *client)
     if (names.count > 3)
         names.count = 3;
     log_call("remove", &names);
-    look = model_look_begin(run->model, threads_drops(run, NULL), names.ns, names.pages, names.count);
+    look = model_look_begin(run->model, threads_drops(run), names.ns, names.pages, names.count);
     begin = model_remove_begin(run->model, names.ns, names.pages, names.count);
-    removed = varve_remove_batch(run->store, run->namespaces[names.ns], names.ids, names.count, &err);
-    threads_expect(run, removed, "varve_remove_batch", &err);
-    judge_count(run, &look, &names, removed, "varve_remove_batch");
+    removed = varve_remove_batch(client->store, client->namespaces[names.ns], names.ids, names.count, &err);
+    threads_expect(client, removed, "varve_remove_batch", &err);
+    judge_count(client, &look, &names, removed, "varve_remove_batch");
     model_remove_end(run->model, names.ns, names.pages, names.count, begin,
-                     removed >= 0 && !threads_excused(run)); /* or a copy could not be looked up */
+                     removed >= 0 && !threads_excused(client, removed)); /* or a copy could not be looked up */
+    threads_settle(client, &(struct threads_effect){EFFECT_REMOVE, names.ns, names.pages, names.count});
     model_look_end(&look);
     sim_log("%s   remove: %" PRId64, sched_name(), removed);
 }
@@ -386,9 +389,10 @@ threads_clear(struct threads_client *client)
     sched_note("clear");
     sim_log("%s clear ns=%" PRIu32, sched_name(), ns);
     begin = model_clear_begin(run->model, ns);
-    rc = varve_namespace_clear(run->store, run->namespaces[ns], &err);
-    threads_expect(run, rc, "varve_namespace_clear", &err);
+    rc = varve_namespace_clear(client->store, client->namespaces[ns], &err);
+    threads_expect(client, rc, "varve_namespace_clear", &err);
     model_clear_end(run->model, ns, begin, rc == VARVE_OK);
+    threads_settle(client, &(struct threads_effect){EFFECT_CLEAR, ns, NULL, 0});
     sim_log("%s   clear: %d", sched_name(), rc);
 }
 
@@ -402,16 +406,17 @@ threads_sync(struct threads_client *client)
 
     sched_note("sync");
     sim_log("%s sync", sched_name());
-    rc = varve_sync(run->store, &err);
-    threads_expect(run, rc, "varve_sync", &err);
+    rc = varve_sync(client->store, &err);
+    threads_expect(client, rc, "varve_sync", &err);
     if (rc == VARVE_OK)
         model_sync_end(run->model, begin);
     sim_log("%s   sync: %d", sched_name(), rc);
 }
 
 static void
-judge_row(struct run *run, const struct model_look *look, const varve_item *item, uint8_t *seen)
+judge_row(struct threads_client *client, const struct model_look *look, const varve_item *item, uint8_t *seen)
 {
+    struct run *run = client->run;
     uint32_t page = oracle_find(run->universe, item->id_prefix), ns;
     size_t index;
 
@@ -424,7 +429,7 @@ judge_row(struct run *run, const struct model_look *look, const varve_item *item
         sim_fail("iteration: page %" PRIu32 " of %" PRIu64 " bytes", page, item->bytes);
     index = (size_t)ns * run->universe->pages + page;
     seen[index] = 1;
-    judge_presence(run, look, index, ns, page, true);
+    judge_presence(client, look, index, ns, page, true);
 }
 
 void
@@ -440,22 +445,22 @@ threads_iterate(struct threads_client *client)
 
     sched_note("iterate");
     sim_log("%s iterate", sched_name());
-    look = model_look_begin(run->model, threads_drops(run, NULL), 0, NULL, 0);
-    rc = varve_iter_open(run->store, NULL, VARVE_ITER_PAGES, &iter, &err);
-    threads_expect(run, rc, "varve_iter_open", &err);
+    look = model_look_begin(run->model, threads_drops(run), 0, NULL, 0);
+    rc = varve_iter_open(client->store, NULL, VARVE_ITER_PAGES, &iter, &err);
+    threads_expect(client, rc, "varve_iter_open", &err);
     while (rc == VARVE_OK) {
         rc = varve_iter_next(iter, &item, &err);
         if (rc == VARVE_OK)
-            judge_row(run, &look, &item, seen);
+            judge_row(client, &look, &item, seen);
     }
-    threads_expect(run, rc, "varve_iter_next", &err);
+    threads_expect(client, rc, "varve_iter_next", &err);
     varve_iter_close(iter);
     for (uint32_t ns = 0; ns < run->universe->settings.namespaces && rc == VARVE_MISS; ns++) {
         for (uint32_t page = 0; page < run->universe->pages; page++) {
             size_t index = (size_t)ns * run->universe->pages + page;
 
             if (!seen[index])
-                judge_presence(run, &look, index, ns, page, false);
+                judge_presence(client, &look, index, ns, page, false);
         }
     }
     model_look_end(&look);
@@ -473,14 +478,63 @@ void
 threads_check(struct threads_client *client)
 {
     varve_check_report report = VARVE_CHECK_REPORT_INIT;
-    struct run *run = client->run;
     varve_error err = {0};
     int rc;
 
     sched_note("check");
     sim_log("%s check", sched_name());
-    rc = varve_check(run->store, VARVE_CHECK_DEEP, on_problem, NULL, NULL, &report, &err);
-    threads_expect(run, rc, "varve_check", &err);
-    if (rc == VARVE_OK && report.problems > 0 && !threads_excused(run))
+    rc = varve_check(client->store, VARVE_CHECK_DEEP, on_problem, NULL, NULL, &report, &err);
+    threads_expect(client, rc, "varve_check", &err);
+    if (rc == VARVE_OK && report.problems > 0 && !threads_excused(client, VARVE_E_CORRUPT))
         sim_fail("varve_check found %" PRIu32 " problems", report.problems);
+}
+
+void
+threads_tick(struct threads_client *client)
+{
+    sched_note("tick");
+    (void)store_tick(client->store);
+}
+
+void
+threads_fill(struct threads_client *client)
+{
+    varve_store *store = client->store;
+
+    sched_note("fill");
+    mutex_lock(&store->write_lock);
+    store->active_extents = UINT32_MAX;
+    mutex_unlock(&store->write_lock);
+}
+
+static void
+pin_or_unpin(struct threads_client *client, bool pin)
+{
+    struct run *run = client->run;
+    struct model_look look;
+    varve_error err = {0};
+    struct names names;
+    int64_t pinned;
+
+    choose_names(client, true, &names);
+    log_call(pin ? "pin" : "unpin", &names);
+    look = model_look_begin(run->model, threads_drops(run), names.ns, names.pages, names.count);
+    pinned = pin ? varve_pin(client->store, client->namespaces[names.ns], names.ids, names.count, &err)
+                 : varve_unpin(client->store, client->namespaces[names.ns], names.ids, names.count, &err);
+    threads_expect(client, pinned, pin ? "varve_pin" : "varve_unpin", &err);
+    for (size_t i = 0; i < names.count && pinned > (int64_t)i && pin; i++)
+        judge_presence(client, &look, i, names.ns, names.pages[i], true);
+    model_look_end(&look);
+}
+
+void
+threads_pin(struct threads_client *client)
+{
+    pin_or_unpin(client, true);
+}
+
+void
+threads_unpin(struct threads_client *client)
+{
+    pin_or_unpin(client, false);
 }

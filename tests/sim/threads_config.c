@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "sim_log.h"
 #include "threads.h"
 
 #define KIB 1024u
@@ -17,8 +18,8 @@ pick(struct sim_rng *rng, const uint64_t *values, size_t count)
 #define PICK(rng, ...)                                                                                                 \
     pick(rng, (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-static void
-set(struct threads_config *config, const char *name, uint64_t value)
+void
+threads_config_set(struct threads_config *config, const char *name, uint64_t value)
 {
     struct threads_option *option = &config->options[config->option_count++];
 
@@ -159,15 +160,29 @@ threads_config_draw(struct threads_config *config, const struct threads_plan *pl
         make_hot(config, &rng);
     if (plan->faults)
         draw_faults(config, seed);
-    set(config, "capacity", config->capacity);
-    set(config, "segment_bytes", PICK(&rng, 64 * KIB, 128 * KIB, 256 * KIB));
-    set(config, "background", sim_rng_chance(&rng, 750));
-    set(config, "memtable_bytes", 256 * KIB);
-    set(config, "block_cache_bytes", 256 * KIB);
-    set(config, "size_ratio", sim_rng_between(&rng, 2, 4));
-    set(config, "runs_per_level", sim_rng_between(&rng, 1, 3));
-    set(config, "sync_interval_ms", PICK(&rng, 0, 1, 100, 1000));
-    set(config, "sync_bytes", PICK(&rng, 64 * KIB, MIB, 256 * MIB));
-    set(config, "io_bytes", PICK(&rng, 16 * KIB, 64 * KIB, MIB));
-    set(config, "open_files", PICK(&rng, 16, 512));
+    threads_config_set(config, "capacity", config->capacity);
+    threads_config_set(config, "segment_bytes", PICK(&rng, 64 * KIB, 128 * KIB, 256 * KIB));
+    threads_config_set(config, "background", sim_rng_chance(&rng, 750));
+    threads_config_set(config, "memtable_bytes", 256 * KIB);
+    threads_config_set(config, "block_cache_bytes", 256 * KIB);
+    threads_config_set(config, "size_ratio", sim_rng_between(&rng, 2, 4));
+    threads_config_set(config, "runs_per_level", sim_rng_between(&rng, 1, 3));
+    threads_config_set(config, "sync_interval_ms", PICK(&rng, 0, 1, 100, 1000));
+    threads_config_set(config, "sync_bytes", PICK(&rng, 64 * KIB, MIB, 256 * MIB));
+    threads_config_set(config, "io_bytes", PICK(&rng, 16 * KIB, 64 * KIB, MIB));
+    threads_config_set(config, "open_files", PICK(&rng, 16, 512));
+}
+
+varve_options *
+threads_options(const struct threads_config *config)
+{
+    varve_options *options = varve_options_create();
+    varve_error err = {0};
+
+    for (size_t i = 0; i < config->option_count; i++) {
+        if (options == NULL ||
+            varve_options_set(options, config->options[i].name, config->options[i].value, &err) != VARVE_OK)
+            sim_fail("varve_options_set: %s", err.message);
+    }
+    return options;
 }

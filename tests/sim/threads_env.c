@@ -10,46 +10,48 @@
 
 static struct run *attached;
 
-static void
-point(void)
+void
+threads_point(struct env *env)
 {
     if (sim_rng_chance(&attached->disk->rng, attached->config.device_per_mille))
         sim_disk_step(attached->disk);
     sched_point();
+    if (attached->on_point != NULL)
+        attached->on_point(attached, env);
 }
 
 static int
 threads_open(struct env *env, const char *name, unsigned flags, struct env_file **out)
 {
-    point();
+    threads_point(env);
     return sim_env_ops.open(env, name, flags, out);
 }
 
 static void
 threads_close(struct env_file *file)
 {
-    point();
+    threads_point(file->env);
     sim_env_ops.close(file);
 }
 
 static int
 threads_size(struct env_file *file, uint64_t *size)
 {
-    point();
+    threads_point(file->env);
     return sim_env_ops.size(file, size);
 }
 
 static int
 threads_preallocate(struct env_file *file, uint64_t size)
 {
-    point();
+    threads_point(file->env);
     return sim_env_ops.preallocate(file, size);
 }
 
 static int
 threads_truncate(struct env_file *file, uint64_t size)
 {
-    point();
+    threads_point(file->env);
     return sim_env_ops.truncate(file, size);
 }
 
@@ -58,7 +60,7 @@ threads_file_sync(struct env_file *file)
 {
     int rc;
 
-    point();
+    threads_point(file->env);
     rc = sim_env_ops.sync(file);
     (void)sched_idle();
     return rc;
@@ -69,9 +71,9 @@ threads_rename(struct env *env, const char *from, const char *to)
 {
     int rc;
 
-    point();
+    threads_point(env);
     rc = sim_env_ops.rename(env, from, to);
-    point();
+    threads_point(env);
     return rc;
 }
 
@@ -80,11 +82,11 @@ threads_unlink(struct env *env, const char *name)
 {
     int rc;
 
-    point();
+    threads_point(env);
     if (fnmatch("*.seg", name, 0) == 0)
         attached->segment_unlinks++;
     rc = sim_env_ops.unlink(env, name);
-    point();
+    threads_point(env);
     return rc;
 }
 
@@ -93,7 +95,7 @@ threads_sync_dir(struct env *env)
 {
     int rc;
 
-    point();
+    threads_point(env);
     rc = sim_env_ops.sync_dir(env);
     (void)sched_idle();
     return rc;
@@ -102,7 +104,7 @@ threads_sync_dir(struct env *env)
 static int
 threads_queue_open(struct env *env, struct env_queue **out)
 {
-    point();
+    threads_point(env);
     return sim_env_ops.queue_open(env, out);
 }
 
@@ -110,41 +112,41 @@ static void
 threads_submit(struct env_queue *queue, struct env_io *io)
 {
     sim_env_ops.submit(queue, io);
-    point();
+    threads_point(queue->env);
 }
 
 static void
 threads_wait(struct env_queue *queue, uint32_t at_least)
 {
-    point();
+    threads_point(queue->env);
     sim_env_ops.wait(queue, at_least);
 }
 
 static uint64_t
 threads_now_ns(struct env *env)
 {
-    point();
+    threads_point(env);
     return sim_env_ops.now_ns(env);
 }
 
 static uint64_t
 threads_realtime_ns(struct env *env)
 {
-    point();
+    threads_point(env);
     return sim_env_ops.realtime_ns(env);
 }
 
 static void *
 threads_alloc(struct env *env, size_t size, size_t align)
 {
-    point();
+    threads_point(env);
     return sim_env_ops.alloc(env, size, align);
 }
 
 static void
 threads_free(struct env *env, void *ptr)
 {
-    point();
+    threads_point(env);
     sim_env_ops.free(env, ptr);
 }
 
@@ -171,6 +173,6 @@ threads_env_attach(struct run *run)
     ops.realtime_ns = threads_realtime_ns;
     ops.alloc = threads_alloc;
     ops.free = threads_free;
-    run->disk->env.ops = &ops;
+    run->disk->view.env.ops = &ops;
     run->disk->idle = sched_idle;
 }

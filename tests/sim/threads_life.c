@@ -13,29 +13,58 @@
 
 #define ROOM_LEAST ((uint64_t)4 << 20) /* the least capacity */
 
-void
-threads_expect(struct run *run, int64_t rc, const char *call, const varve_error *err)
+static bool
+is_excused(const struct run *run)
+{
+    return run->disk->stopped || run->faulty;
+}
+
+static void
+expect(struct run *run, int64_t rc, const char *call, const varve_error *err)
 {
     if (rc >= 0)
         return;
     sim_log("%s   %s: %" PRId64 " %s", sched_name(), call, rc, err->message);
-    if (!threads_excused(run))
+    if (!is_excused(run))
         sim_fail("%s: %s", call, err->message);
     run->totals->calls_failed += !run->disk->stopped;
     if (err->code != rc || err->message[0] == '\0')
         sim_fail("%s: %" PRId64 ", but the error says %d \"%s\"", call, rc, err->code, err->message);
 }
 
-bool
-threads_excused(const struct run *run)
+void
+threads_expect(struct threads_client *client, int64_t rc, const char *call, const varve_error *err)
 {
-    return run->disk->stopped || run->faulty;
+    expect(client->run, rc, call, err);
 }
 
 bool
-threads_was_full(const struct run *run)
+threads_excused(const struct threads_client *client, int64_t status)
 {
-    return run->store->recency.judging;
+    (void)status;
+    return is_excused(client->run);
+}
+
+bool
+threads_unsure(const struct threads_client *client, bool present)
+{
+    const struct run *run = client->run;
+
+    /* What is not found may be there, and what is found may go with a call that failed. */
+    return run->faulty || (!present && run->disk->stopped);
+}
+
+void
+threads_settle(struct threads_client *client, const struct threads_effect *effect)
+{
+    (void)client; /* nobody else does anything */
+    (void)effect;
+}
+
+bool
+threads_was_full(const struct threads_client *client)
+{
+    return client->store->recency.judging;
 }
 
 bool
@@ -53,13 +82,18 @@ find_dropping(void *arg, const struct segment *segment)
 }
 
 uint64_t
-threads_drops(struct run *run, bool *dropping)
+threads_drops(const struct run *run)
 {
-    if (dropping != NULL) {
-        *dropping = false;
-        log_for_each(run->store->log, find_dropping, dropping);
-    }
     return run->segment_unlinks;
+}
+
+bool
+threads_dropped(struct threads_client *client, uint64_t drops)
+{
+    bool dropping = false;
+
+    log_for_each(client->store->log, find_dropping, &dropping);
+    return dropping || client->run->segment_unlinks != drops;
 }
 
 static void
@@ -74,26 +108,11 @@ require_no_leaks(const struct run *run, const char *when)
         sim_fail("the rules of the env were broken");
 }
 
-static varve_options *
-options_make(const struct run *run)
-{
-    varve_options *options = varve_options_create();
-    varve_error err = {0};
-
-    for (size_t i = 0; i < run->config.option_count; i++) {
-        const struct threads_option *option = &run->config.options[i];
-
-        if (options == NULL || varve_options_set(options, option->name, option->value, &err) != VARVE_OK)
-            sim_fail("varve_options_set: %s", err.message);
-    }
-    return options;
-}
-
 /* False: the world stopped, or a fault kept the store shut. */
 static bool
 life_open(struct run *run)
 {
-    varve_options *options = options_make(run);
+    varve_options *options = threads_options(&run->config);
     varve_error err = {0};
     int rc;
 
@@ -103,7 +122,7 @@ life_open(struct run *run)
     varve_options_destroy(options);
     if (rc < 0)
         run->store = NULL;
-    threads_expect(run, rc, "store_open", &err);
+    expect(run, rc, "store_open", &err);
     if (rc < 0) {
         run->totals->opens_refused += !run->disk->stopped;
         require_no_leaks(run, "store_open failed");
@@ -121,7 +140,7 @@ open_namespaces(struct run *run)
         varve_namespace *ns;
         int rc = varve_namespace_open(run->store, name, NULL, &ns, &err);
 
-        threads_expect(run, rc, "varve_namespace_open", &err);
+        expect(run, rc, "varve_namespace_open", &err);
         if (rc < 0)
             return false;
         if (run->namespaces[i] != NULL && run->namespaces[i] != ns)
@@ -149,8 +168,8 @@ set_room(struct threads_client *client)
     if (run->room_least > room)
         run->room_least = room; /* before: others may find that there is no room while it is set */
     sched_note("room");
-    threads_expect(run, varve_option_set(run->store, capacity ? "capacity" : "min_free", value, &err),
-                   "varve_option_set", &err);
+    expect(run, varve_option_set(run->store, capacity ? "capacity" : "min_free", value, &err), "varve_option_set",
+           &err);
 }
 
 static void
@@ -171,40 +190,18 @@ set_option(struct threads_client *client)
 
     (void)snprintf(value, sizeof(value), "%" PRIu64, sim_rng_between(&client->rng, options[i].first, options[i].last));
     sched_note("option");
-    threads_expect(client->run, varve_option_set(client->run->store, options[i].name, value, &err), "varve_option_set",
-                   &err);
-}
-
-static void
-tick(struct threads_client *client)
-{
-    sched_note("tick");
-    (void)store_tick(client->run->store);
-}
-
-/* The memtable seems full to the next put: it is rotated in the middle of that. */
-static void
-fill(struct threads_client *client)
-{
-    varve_store *store = client->run->store;
-
-    sched_note("fill");
-    mutex_lock(&store->write_lock);
-    store->active_extents = UINT32_MAX;
-    mutex_unlock(&store->write_lock);
+    threads_expect(client, varve_option_set(client->store, options[i].name, value, &err), "varve_option_set", &err);
 }
 
 static void
 one_call(struct threads_client *client)
 {
     static void (*const calls[CALLS])(struct threads_client *) = {
-        [CALL_PUT] = threads_put,     [CALL_GET] = threads_get,
-        [CALL_PROBE] = threads_probe, [CALL_EXISTS] = threads_exists,
-        [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
-        [CALL_CLEAR] = threads_clear, [CALL_SYNC] = threads_sync,
-        [CALL_OPTION] = set_option,   [CALL_ITERATE] = threads_iterate,
-        [CALL_CHECK] = threads_check, [CALL_TICK] = tick,
-        [CALL_FILL] = fill,
+        [CALL_PUT] = threads_put,         [CALL_GET] = threads_get,     [CALL_PROBE] = threads_probe,
+        [CALL_EXISTS] = threads_exists,   [CALL_TOUCH] = threads_touch, [CALL_REMOVE] = threads_remove,
+        [CALL_CLEAR] = threads_clear,     [CALL_SYNC] = threads_sync,   [CALL_OPTION] = set_option,
+        [CALL_ITERATE] = threads_iterate, [CALL_CHECK] = threads_check, [CALL_TICK] = threads_tick,
+        [CALL_FILL] = threads_fill,
     };
     struct run *run = client->run;
     uint32_t total = 0, call = 0;
@@ -245,8 +242,12 @@ run_clients(struct run *run)
     pthread_t threads[THREADS_CLIENTS_MAX];
 
     for (uint32_t i = 0; i < run->config.clients; i++) {
-        run->clients[i] = (struct threads_client){
-            .run = run, .rng = sim_rng_make(sim_rng_next(&run->rng), 8 + i), .number = i, .depth = UINT32_MAX};
+        run->clients[i] = (struct threads_client){.run = run,
+                                                  .store = run->store,
+                                                  .namespaces = run->namespaces,
+                                                  .rng = sim_rng_make(sim_rng_next(&run->rng), 8 + i),
+                                                  .number = i,
+                                                  .depth = UINT32_MAX};
         if (pthread_create(&threads[i], NULL, client_main, &run->clients[i]) != 0)
             sim_fail("no thread could be made");
     }
@@ -258,7 +259,10 @@ run_clients(struct run *run)
 static void
 look_at_all(struct run *run)
 {
-    struct threads_client client = {.run = run, .rng = sim_rng_make(sim_rng_next(&run->rng), 8)};
+    struct threads_client client = {.run = run,
+                                    .store = run->store,
+                                    .namespaces = run->namespaces,
+                                    .rng = sim_rng_make(sim_rng_next(&run->rng), 8)};
 
     if (sim_rng_chance(&client.rng, 500)) /* the check first: a get forgets pages that fail their checksum */
         threads_check(&client);
@@ -328,7 +332,7 @@ life_close(struct run *run)
     count_work(run);
     rc = varve_close(run->store, &err);
     run->store = NULL;
-    threads_expect(run, rc, "varve_close", &err);
+    expect(run, rc, "varve_close", &err);
     if (rc == VARVE_OK)
         model_sync_end(run->model, begin);
     require_no_leaks(run, "varve_close");

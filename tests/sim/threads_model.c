@@ -174,16 +174,30 @@ model_crash(struct model *model, enum sim_crash_mode mode)
     }
 }
 
+void
+model_death(struct model *model)
+{
+    (void)model_tick(model);
+    model->deaths++;
+    for (size_t i = 0; i < (size_t)model->namespaces * model->pages; i++)
+        model->table[i].gone = model->table[i].killed;
+}
+
 struct model_look
 model_look_begin(struct model *model, uint64_t drops, uint32_t ns, const uint32_t *pages, size_t count)
 {
-    struct model_look look = {.drops = drops};
+    struct model_look look = {.drops = drops, .deaths = model->deaths, .ns = ns};
 
     if (pages == NULL)
         count = (size_t)model->namespaces * model->pages;
-    look.gone = sim_alloc(count * sizeof(*look.gone));
-    for (size_t i = 0; i < count; i++)
-        look.gone[i] = pages == NULL ? model->table[i].gone : model_page(model, ns, pages[i])->gone;
+    look.gone = sim_alloc(2 * count * sizeof(*look.gone));
+    look.killed = look.gone + count;
+    for (size_t i = 0; i < count; i++) {
+        const struct model_page *state = pages == NULL ? &model->table[i] : model_page(model, ns, pages[i]);
+
+        look.gone[i] = state->gone;
+        look.killed[i] = state->killed;
+    }
     look.begin = model_tick(model);
     return look;
 }
@@ -198,8 +212,9 @@ bool
 model_may_be(struct model *model, const struct model_look *look, size_t index, uint32_t ns, uint32_t page)
 {
     const struct model_page *state = model_page(model, ns, page);
+    uint64_t gone = look->deaths == model->deaths ? look->gone[index] : look->killed[index];
 
-    return state->puts > 0 || state->last_put > look->gone[index];
+    return state->puts > 0 || state->last_put > gone;
 }
 
 bool
@@ -213,7 +228,7 @@ model_saw(struct model *model, const struct model_look *look, uint32_t ns, uint3
 {
     struct model_page *state = model_page(model, ns, page);
 
-    if (!present && state->gone < look->begin)
+    if (!present && state->gone < look->begin && look->deaths == model->deaths)
         state->gone = look->begin;
     if (present && state->destroyers == 0 && state->destroyed < look->begin)
         make_certain(&state->seen, model_tick(model), look->drops);

@@ -36,6 +36,7 @@ struct model_page {
 
 struct model {
     uint64_t now;
+    uint64_t deaths;     /* of processes */
     uint64_t destroyers; /* removals and clears begun so far */
     uint32_t destroying; /* under way */
     uint32_t namespaces, pages;
@@ -45,8 +46,9 @@ struct model {
 /* A call that observes pages: what must be known of the moment at which it began. */
 struct model_look {
     uint64_t begin;
-    uint64_t drops;
-    uint64_t *gone; /* of each page it may see, as numbered by the caller */
+    uint64_t drops, deaths;
+    uint32_t ns;
+    uint64_t *gone, *killed; /* of each page it may see, as numbered by the caller */
 };
 
 struct model *model_create(uint32_t namespaces, uint32_t pages);
@@ -69,6 +71,8 @@ void model_clear_end(struct model *model, uint32_t ns, uint64_t begin, bool done
 /* A sync that began at that time was completed. */
 void model_sync_end(struct model *model, uint64_t begin);
 void model_crash(struct model *model, enum sim_crash_mode mode);
+/* One of several processes died, others go on: calls may be under way. */
+void model_death(struct model *model);
 
 /* Pages of one namespace, or (pages NULL) all pages of all. model_look_end() frees it. */
 struct model_look model_look_begin(struct model *model, uint64_t drops, uint32_t ns, const uint32_t *pages,

@@ -19,6 +19,7 @@
 
 #include "api/options.h"
 #include "directory.h"
+#include "peer/message.h"
 #include "peer/role.h"
 #include "varve.h"
 
@@ -32,6 +33,7 @@
 static const struct env_share_ops *real;
 static _Atomic uint64_t rng_state;
 static _Atomic unsigned fault_per_mille; /* 0: none */
+static _Atomic unsigned lost_type;       /* enum message_type: such messages are lost; 0: none */
 
 static uint64_t
 draw(uint64_t limit)
@@ -49,12 +51,23 @@ faulty(void)
     return draw(1000) < atomic_load(&fault_per_mille);
 }
 
+static bool
+is_lost(const struct iovec *iov)
+{
+    struct message_header header;
+
+    return atomic_load(&lost_type) != 0 && iov->iov_len >= MESSAGE_HEADER_BYTES &&
+           message_header_decode(iov->iov_base, &header) == MESSAGE_GOOD && header.type == atomic_load(&lost_type);
+}
+
 static int64_t
 faulty_send(struct env_socket *socket, const struct iovec *iov, uint32_t iov_count, const struct env_file *file,
             uint64_t timeout_ms)
 {
     struct iovec part = iov[0];
 
+    if (is_lost(iov))
+        return -EAGAIN;
     if (!faulty())
         return real->send(socket, iov, iov_count, file, timeout_ms);
     switch (draw(4)) {
@@ -220,9 +233,43 @@ stat_of(varve_store *store, const char *name)
 }
 
 static void
+make_directory(char path[256])
+{
+    const char *base = getenv("VARVE_TEST_DIR");
+
+    (void)snprintf(path, 256, "%s/peer_faults.XXXXXX", base == NULL ? "/tmp" : base);
+    assert_non_null(mkdtemp(path));
+}
+
+/* Stored, but nobody says that it is durable: that is not what was asked for. */
+static void
+test_sync_unanswered(void **state)
+{
+    static struct pages batch __attribute__((aligned(4096)));
+    varve_store *owner, *peer;
+    varve_namespace *ns;
+    char path[256];
+
+    (void)state;
+    make_directory(path);
+    owner = open_faulty(path);
+    peer = open_faulty(path);
+    assert_int_equal(varve_namespace_open(peer, "test", NULL, &ns, NULL), VARVE_OK);
+    prepare(&batch, 1, true);
+    atomic_store(&lost_type, MESSAGE_SYNC);
+    assert_int_equal(varve_put_batch(peer, ns, NULL, batch.pages, PAGES, VARVE_PUT_SYNC, NULL), VARVE_OK);
+    atomic_store(&lost_type, 0);
+    for (size_t i = 0; i < PAGES; i++)
+        assert_int_equal(batch.pages[i].status, VARVE_E_TIMEOUT);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(owner, NULL), VARVE_OK);
+    assert_int_equal(directory_delete(path), 0);
+}
+
+static void
 test_faults(void **state)
 {
-    const char *base = getenv("VARVE_TEST_DIR"), *seed = getenv("VARVE_TEST_SEED");
+    const char *seed = getenv("VARVE_TEST_SEED");
     static struct pages batch __attribute__((aligned(4096)));
     varve_check_report report = VARVE_CHECK_REPORT_INIT;
     varve_store *owner, *peer;
@@ -233,8 +280,7 @@ test_faults(void **state)
     (void)state;
     atomic_store(&rng_state, seed == NULL ? 1 : strtoull(seed, NULL, 10));
     print_message("seed %s (VARVE_TEST_SEED sets it)\n", seed == NULL ? "1" : seed);
-    (void)snprintf(path, sizeof(path), "%s/peer_faults.XXXXXX", base == NULL ? "/tmp" : base);
-    assert_non_null(mkdtemp(path));
+    make_directory(path);
     owner = open_faulty(path);
     peer = open_faulty(path);
     assert_int_equal(varve_namespace_open(peer, "test", NULL, &ns, NULL), VARVE_OK);
@@ -261,7 +307,7 @@ test_faults(void **state)
 int
 main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_faults)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_sync_unanswered), cmocka_unit_test(test_faults)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

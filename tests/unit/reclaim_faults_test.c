@@ -335,7 +335,7 @@ test_index_leaves_room(void **state)
     dropped = life_stat("segments_dropped");
     assert_int_equal(space_take_for_index(life.store, room, &life.err), VARVE_OK);
     assert_true(life_stat("segments_dropped") > dropped);
-    assert_int_equal(space_take_for_survivors(life.store, segment, &life.err), VARVE_OK);
+    assert_int_equal(space_take_for_survivors(life.store, segment, &file, &life.err), VARVE_OK);
     space_give_back(life.store, room + segment);
 }
 

@@ -162,6 +162,29 @@ test_segment_gone(void **state)
     must_be_usable();
 }
 
+/* Of a store that several processes used: a segment that was cut when it was dropped, where its unlink and the edit were lost with the power. */
+static void
+test_segment_emptied(void **state)
+{
+    struct env *env = sim_disk_env(life.disk);
+    char name[FORMAT_NAME_MAX];
+    struct env_file *file;
+
+    (void)state;
+    life_must_open();
+    life_must_close(); /* the segment is sealed, and its pages are in a run: nobody has to read it */
+    store_file_write(life.disk, FORMAT_WRITERS_NAME, "", 0);
+    assert_true(store_file_find(life.disk, ".seg", name));
+    assert_int_equal(env->ops->open(env, name, 0, &file), 0);
+    assert_int_equal(env->ops->truncate(file, 0), 0);
+    env->ops->close(file);
+    life_must_open();
+    assert_int_equal(life_stat("segments_missing"), 1);
+    assert_false(store_file_exists(life.disk, name));
+    assert_int_equal(life_pages_right(), 0);
+    must_be_usable();
+}
+
 /* A manifest that says that runs cover the log up to the middle of a block: what is behind that block is found. */
 static void
 test_indexed_in_a_block(void **state)
@@ -405,6 +428,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_cut_segments, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_stray_files, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_segment_gone, life_setup_killed, life_teardown),
+        cmocka_unit_test_setup_teardown(test_segment_emptied, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_indexed_in_a_block, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_device_fails, life_setup_killed, life_teardown),
         cmocka_unit_test_setup_teardown(test_unknown_codec, life_setup_killed, life_teardown),
