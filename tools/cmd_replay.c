@@ -40,7 +40,9 @@ static const char examples[] =
     "  varve replay chat.jsonl --dir /tmp/kv --page-bytes 64K --verify-acks /tmp/acks\n"
     "      is every acknowledged page still there?\n"
     "  varve replay chat.jsonl --policy-only --capacities 1%,5%,10%\n"
-    "      hit rates of the store's ageing and reclaim beside LRU and Belady's optimum, in seconds\n";
+    "      hit rates of the store's ageing and reclaim beside LRU and Belady's optimum, in seconds\n"
+    "  varve replay chat.jsonl --policy-only --ranks 4 --lag 2\n"
+    "      hit rates of 4 ranks that share a store, beside those of a store of whole pages\n";
 
 struct replay_command {
     struct replay_settings settings;
@@ -50,6 +52,7 @@ struct replay_command {
     const char *verify_acks;
     const char *capacities;
     bool policy_only;
+    uint64_t ranks, lag, given_up;
     bool json;
     varve_options *options;
     struct page_content *content;
@@ -294,8 +297,12 @@ run(struct replay_command *command)
         cli_error("replay: cannot open the trace %s: %s", settings->trace, strerror(errno));
         return CLI_EXIT_USAGE;
     }
-    if (command->policy_only)
-        return cli_flush(policy_report(settings->trace, command->capacities, settings->limit, command->json));
+    if (command->policy_only) {
+        const struct policy_ranks ranks = {
+            .count = (uint32_t)command->ranks, .lag = (uint32_t)command->lag, .given_up = (uint32_t)command->given_up};
+
+        return cli_flush(policy_report(settings->trace, command->capacities, settings->limit, &ranks, command->json));
+    }
     if (command->dir == NULL) {
         cli_error("replay: say where the store is: --dir DIR");
         return CLI_EXIT_USAGE;
@@ -353,6 +360,10 @@ cmd_replay(int argc, char **argv)
          0},
         {"capacities", CLI_TEXT, &command.capacities, "LIST",
          "its sizes: shares of the footprint, or pages (1%,5%,10%,25%,50%)", 0, 0, 0},
+        {"ranks", CLI_U64, &command.ranks, "N", "of it: N ranks that share the store, each with a part of every page",
+         1, 64, 0},
+        {"lag", CLI_U64, &command.lag, "N", "requests that a rank is behind with its puts, at most (0)", 0, 1000, 0},
+        {"give-up", CLI_U64, &command.given_up, "N", "puts of 1,000 that a rank gives up (0)", 0, 1000, 0},
         {"json", CLI_FLAG, &command.json, NULL, "print one JSON object (--policy-only: a line each)", 0, 0, 'j'},
         {"progress", CLI_FLAG, &settings->progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
     };

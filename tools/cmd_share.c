@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "commands.h"
 #include "peer/role.h"
+#include "store_stats.h"
 
 #define LOOK_S 1 /* after the owner, while this process is a peer */
 
@@ -30,8 +31,19 @@ say_role(const char *path, bool owner)
     (void)fflush(stdout);
 }
 
-/* Until one of the signals comes. */
-static void
+/* After a failed sync the owner has to open the store again: that is left to whoever owns it next. */
+static bool
+refuses_writes(varve_store *store)
+{
+    struct store_stats stats;
+    uint64_t read_only;
+
+    store_stats_read(store, &stats);
+    return store_stats_find(&stats, "read_only", &read_only) && read_only != 0;
+}
+
+/* Until one of the signals comes. Returns the exit code. */
+static int
 serve(varve_store *store, const char *path, const sigset_t *signals)
 {
     const struct timespec look = {.tv_sec = LOOK_S};
@@ -39,6 +51,10 @@ serve(varve_store *store, const char *path, const sigset_t *signals)
 
     say_role(path, owner);
     while (sigtimedwait(signals, NULL, &look) < 0) {
+        if (owner && refuses_writes(store)) {
+            cli_error("serve: %s takes no more writes since a sync failed: start again", path);
+            return CLI_EXIT_STORE;
+        }
         if (owner)
             continue;
         role_tend(store);
@@ -46,6 +62,7 @@ serve(varve_store *store, const char *path, const sigset_t *signals)
         if (owner)
             say_role(path, owner);
     }
+    return CLI_EXIT_OK;
 }
 
 int
@@ -69,8 +86,8 @@ cmd_share(int argc, char **argv)
         (void)sigprocmask(SIG_BLOCK, &signals, NULL);
         store = cli_open(argv[0], store_options, true, &exit_code);
         if (store != NULL) {
-            serve(store, argv[0], &signals);
-            exit_code = cli_flush(cli_close(store, CLI_EXIT_OK));
+            exit_code = serve(store, argv[0], &signals);
+            exit_code = cli_flush(cli_close(store, exit_code));
         }
     }
     varve_options_destroy(store_options);

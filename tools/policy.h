@@ -33,6 +33,15 @@ struct policy_result {
     double orphan_rate; /* live pages below a hole in their chain, of all live pages; the mean over the trace */
 };
 
+/* Ranks that share a store, each with a part of every page. */
+struct policy_ranks {
+    uint32_t count;    /* at least 1 */
+    uint32_t lag;      /* requests that a rank may be behind with its puts, at most */
+    uint32_t given_up; /* of 1000 puts of a rank */
+    uint64_t seed;
+    bool together; /* the parts of a page are one: what the ranks are to be compared with */
+};
+
 struct trace_request;
 
 /* VARVE_OK, or *err. limit 0: all requests. Free it in either case. */
@@ -48,8 +57,15 @@ void policy_trace_free(struct policy_trace *trace);
 int policy_lru(const struct policy_trace *trace, uint64_t capacity, struct policy_result *result);
 int policy_belady(const struct policy_trace *trace, uint64_t capacity, struct policy_result *result);
 int policy_varve(const struct policy_trace *trace, uint64_t capacity, struct policy_result *result);
+/* `capacity` in whole pages. A request hits as far as all ranks have its pages. */
+int policy_ranks(const struct policy_trace *trace, uint64_t capacity, const struct policy_ranks *ranks,
+                 struct policy_result *result);
 
-/* All three at each of `capacities` ("1%,5%,2000": shares of the footprint, or pages), on standard output. Returns the exit code. */
-int policy_report(const char *path, const char *capacities, uint64_t limit, bool json);
+/*
+ * All three at each of `capacities` ("1%,5%,2000": shares of the footprint, or pages), on standard output; or, with ranks->count > 0, ranks beside what they are to be
+ * compared with. Returns the exit code.
+ */
+int policy_report(const char *path, const char *capacities, uint64_t limit, const struct policy_ranks *ranks,
+                  bool json);
 
 #endif

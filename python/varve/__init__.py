@@ -11,9 +11,9 @@
         ns.put_buffers(ids, buffers)                    # those that are stored already cost next to nothing
 
 It is a cache: a page that was put may be gone later, but bytes other than those put under the same id are never
-returned. One process owns a directory at a time, and a store must not be used in a child after fork(). Every call may
-be made from any number of threads; each is one call of the C library, with the GIL released, and no page data is copied
-in Python.
+returned. Several processes may open a directory: one owns it, the others go through that one. A store must not be used
+in a child after fork(). Every call may be made from any number of threads; each is one call of the C library, with the
+GIL released, and no page data is copied in Python.
 """
 
 from ._error import Error

@@ -65,7 +65,7 @@ def _option_text(name: str, value: Option) -> str:
 
 
 class Store:
-    """An open store: one directory, with one limit on its size, owned by this process until close().
+    """An open store: one directory, with one limit on its size, owned by this process or used through the one that owns it.
 
     Threads: any number may call anything at once. Not for use in a child after fork(): every call raises varve.Error
     there.
@@ -80,8 +80,8 @@ class Store:
                 the one to set.
 
         Raises:
-            varve.Error: E_ARG (no such option: names the nearest; out of range), E_LOCKED (in use by another process or
-                handle), E_NOSTORE (create=False and there is none, or other files are there), E_VERSION, E_IO, ...
+            varve.Error: E_ARG (no such option: names the nearest; out of range), E_LOCKED (in use by a process that
+                does not share it), E_NOSTORE (create=False and there is none, or other files are there), E_VERSION, E_IO, ...
 
         Blocks on the device: what a killed process left behind is recovered here.
         """

@@ -195,6 +195,7 @@ locate_some(struct get *get, const varve_id *ids, struct location *locations, bo
     size_t missing = 0;
 
     touches_begin(&touches, get->store, view, get->count, get->expires);
+    touches_name(&touches, get->ns_id, &ids[get->count - 1]);
     touches.unless_recent = true;
     index_cursor_init(&cursor, view);
     for (size_t i = 0; i < get->count; i++) {

@@ -86,7 +86,7 @@ assign_place(struct placement *placement, struct index_view *view, const struct 
 
 /*
  * How many of the batch's pages can be hit, in a full store: none whose parent is given and gone, and none further from the root than the store is large, which would
- * push out what leads to them.
+ * push out what leads to them. Ranks that store their parts of the same pages have the store together.
  */
 static size_t
 within_reach(struct placement *placement)
@@ -94,6 +94,7 @@ within_reach(struct placement *placement)
     varve_store *store = placement->store;
     uint64_t depth = placement->parent.branch != 0 ? placement->parent.depth + UINT64_C(1) : 0;
     uint64_t chain_bytes = depth * log_pad(placement->pages[0].size, store->align_shift);
+    uint32_t width;
     size_t count = 0;
 
     if (!atomic_load_explicit(&store->recency.judging, memory_order_relaxed))
@@ -101,9 +102,10 @@ within_reach(struct placement *placement)
     if (placement->parent_gone)
         return 0;
     mutex_lock(&store->recency.lock);
+    width = kin_width(&store->recency.kin);
     while (count < placement->count) {
         chain_bytes += log_pad(placement->pages[count].size, store->align_shift);
-        if (!reclaim_admits(&store->recency.reclaim, chain_bytes))
+        if (!reclaim_admits(&store->recency.reclaim, chain_bytes * width))
             break;
         count++;
     }
@@ -155,6 +157,7 @@ placement_begin(struct placement *placement, varve_namespace *ns, const varve_id
     }
     view = index_view_acquire(store->index);
     touches_begin(&placement->touches, store, view, placement->count, placement->expires);
+    touches_name(&placement->touches, placement->ns_id, &placement->pages[placement->count - 1].id);
     find_stored(placement, view, parent);
     touches_end(&placement->touches); /* now: reclaim for the new pages must not take what was found */
     index_view_release(view);

@@ -80,6 +80,7 @@ log_locate(struct get *get)
     get->losses = log_losses(get->store->log);
     view = index_view_acquire(get->store->index);
     touches_begin(&touches, get->store, view, get->count, get->expires);
+    touches_name(&touches, get->ns_id, &get->pages[get->count - 1].id);
     touches.unless_recent = true; /* a chain is read in several calls, soon after it was probed */
 
     index_cursor_init(&cursor, view);

@@ -52,6 +52,13 @@ recency_begin_judging(varve_store *store)
     mutex_unlock(&recency->lock);
 }
 
+/* Ids are digests: any part of one is as good as random. */
+static uint64_t
+part_of_id(const varve_id *id)
+{
+    return wire_get64(id->bytes + VARVE_ID_BYTES - 8);
+}
+
 void
 recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size_t count)
 {
@@ -62,8 +69,8 @@ recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size_t co
         return;
     mutex_lock(&recency->lock);
     judge_begin(recency->judge, &call, count);
-    for (size_t i = 0; i < count; i++) /* ids are digests: any part of one is as good as random */
-        judge_asked(recency->judge, &call, wire_get64(ids[i].bytes + VARVE_ID_BYTES - 8) ^ ns_id, i);
+    for (size_t i = 0; i < count; i++)
+        judge_asked(recency->judge, &call, part_of_id(&ids[i]) ^ ns_id, i);
     judge_end(recency->judge, &call);
     mutex_unlock(&recency->lock);
 }
@@ -232,10 +239,17 @@ touches_begin(struct touches *touches, varve_store *store, struct index_view *vi
     touches->view = view;
     touches->count = count;
     touches->expires = expires;
-    touches->base = touches->demotion = 0;
+    touches->base = touches->demotion = touches->name = 0;
     touches->unless_recent = touches->skipped = touches->has_first = false;
     touches->first_index = touches->last_index = 0;
     touches->run_count = 0;
+}
+
+void
+touches_name(struct touches *touches, uint32_t ns_id, const varve_id *last)
+{
+    touches->name = part_of_id(last);
+    touches->ns_id = ns_id;
 }
 
 /* The pages between two places of a segment. false: it was dropped since it was found, or there was no memory for it. recency.lock held. */
@@ -415,13 +429,60 @@ all_recent(const struct touches *touches)
     return recent;
 }
 
-/* Decide what values the call's pages get: room for its pages, and for as many ancestors as there can be above them. */
+/* Values above that of the call's first page that its ancestors may need. */
+static uint64_t
+room_above(const struct touches *touches)
+{
+    return (touches->has_first ? touches->first.depth : 0) + (touches->first_index < 0 ? 1 : 0);
+}
+
+/* Another namespace made the same call a while ago: this one is as old. recency.lock held. */
+static bool
+follow_kin(struct touches *touches)
+{
+    struct recency *recency = &touches->store->recency;
+    const struct kin_call *same = kin_take(&recency->kin, recency->heat, touches->name, touches->ns_id);
+
+    /* It may be longer, or lie deeper, than the other was: then there may be no values yet for what is above. */
+    if (same == NULL || touches->count - 1 + room_above(touches) > recency->heat->clock - same->value)
+        return false;
+    touches->base = same->value + touches->count - 1;
+    touches->demotion = touches->expires ? 0 : same->demotion;
+    return true;
+}
+
+/*
+ * A new call: room for its pages, and for as many ancestors as there can be above them, or behind a parent that was used lately, as old as that. False: that; then it is
+ * no reason to look at those above. recency.lock held.
+ */
+static bool
+begin_call(struct touches *touches, uint64_t parent)
+{
+    struct recency *recency = &touches->store->recency;
+    struct kin_call call = {.id = touches->name};
+
+    /* Once: of the call's new pages, too, none is older than the one behind it. Under a time to live older ones would be gone before it is over. */
+    if (recency->judge != NULL && !touches->expires)
+        touches->demotion = judge_demotion(recency->judge, recency->heat);
+    if (parent != 0)
+        touches->base = parent + (uint64_t)touches->first_index;
+    else
+        touches->base = heat_clock(recency->heat, touches->count + room_above(touches)) - room_above(touches);
+    if (touches->name != 0) {
+        call.value = touches->base - (touches->count - 1);
+        call.demotion = touches->demotion;
+        kin_note(&recency->kin, recency->heat, &call, touches->ns_id);
+    }
+    return parent == 0;
+}
+
+/* Decide what values the call's pages get. */
 static void
 settle(struct touches *touches)
 {
     struct recency *recency = &touches->store->recency;
-    uint64_t depth = touches->has_first ? touches->first.depth : 0;
     uint64_t parent;
+    bool look_up;
 
     if (touches->base != 0 || touches->skipped)
         return;
@@ -431,19 +492,9 @@ settle(struct touches *touches)
     /* Pages before the first one found are new, and younger than its parent: there may be no value for them yet. */
     parent = touches->first_index <= 0 ? recent_parent(touches) : 0;
     mutex_lock(&recency->lock);
-    /* Once: of the call's new pages, too, none is older than the one behind it. Under a time to live older ones would be gone before it is over. */
-    if (recency->judge != NULL && !touches->expires)
-        touches->demotion = judge_demotion(recency->judge, recency->heat);
-    if (parent != 0) {
-        touches->base = parent + (uint64_t)touches->first_index;
-        mutex_unlock(&recency->lock);
-        return;
-    }
-    touches->base = heat_clock(recency->heat, touches->count + depth) - depth;
+    look_up = follow_kin(touches) || begin_call(touches, parent);
     mutex_unlock(&recency->lock);
-    if (touches->first_index < 0)
-        touches->base--;
-    if (touches->has_first)
+    if (look_up && touches->has_first)
         recency_stamp_ancestors(touches->store, touches->view, &touches->first,
                                 touches->base - (uint64_t)touches->first_index, touches->expires);
 }

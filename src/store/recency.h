@@ -19,6 +19,7 @@
 #include "index/index.h"
 #include "log/log.h"
 #include "reclaim/judge.h"
+#include "reclaim/kin.h"
 #include "reclaim/reclaim.h"
 
 #define TOUCH_RUNS_MAX 64
@@ -27,6 +28,7 @@ struct recency {
     struct mutex lock;
     struct heat *heat;
     struct reclaim reclaim;
+    struct kin kin;
     struct judge *judge;           /* NULL: nothing had to be reclaimed yet */
     atomic_bool judging;           /* there is one: asked without the lock */
     uint64_t survivor_bytes_noted; /* counters.survivor_bytes when the last segment of new pages was made */
@@ -57,7 +59,9 @@ struct stretch {
 struct touches {
     varve_store *store;
     struct index_view *view;
-    size_t count;        /* pages of the call */
+    size_t count;  /* pages of the call */
+    uint64_t name; /* of the call, for its kin; 0: it has none */
+    uint32_t ns_id;
     uint64_t base;       /* the page at index i gets base - i; 0: not settled */
     uint64_t demotion;   /* and this less, one that the call stores */
     bool unless_recent;  /* do nothing when the chain was stamped lately */
@@ -83,6 +87,8 @@ void recency_asked(varve_store *store, uint32_t ns_id, const varve_id *ids, size
 
 /* `view` must stay acquired until touches_end(). */
 void touches_begin(struct touches *touches, varve_store *store, struct index_view *view, size_t count, bool expires);
+/* The call's pages are a chain of the namespace that ends with `last`: other namespaces may make the same call (kin.h). Before touches_add(). */
+void touches_name(struct touches *touches, uint32_t ns_id, const varve_id *last);
 /* The page at `index` of the call was found; in ascending order. */
 void touches_add(struct touches *touches, const struct location *location, int64_t index);
 /* The value of the call's pages: the one at index i gets value - i. Stamps what was added so far. */

@@ -83,6 +83,8 @@ store_probe(varve_store *store, varve_namespace *ns, const varve_id *ids, size_t
 
     walk_begin(&walk, store, ns, true);
     walk_touches(&walk, &touches, count);
+    if (count > 0)
+        touches_name(&touches, walk.ns_id, &ids[count - 1]);
     for (found = 0; found < count && walk_find(&walk, &ids[found], &location); found++) {
         touches_add(&touches, &location, (int64_t)found);
         if (estimate == NULL)

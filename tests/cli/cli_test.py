@@ -513,6 +513,17 @@ class PolicyTest(CommandTest):
         for percent in (5, 10):
             self.assertGreater(rows[percent, "varve"]["hit_rate"], rows[percent, "lru"]["hit_rate"] + 0.03, f"{percent} %")
 
+    def test_ranks_hit_as_one_store_of_whole_pages(self):
+        for kind in ("agent", "chat", "stages"):
+            trace = self.make_trace(kind)
+            out = self.good("replay", trace, "--policy-only", "--ranks", "4", "--capacities", "5%,25%", "--json")
+            rows = {(row["capacity_pct"], row["policy"]): row for row in map(json.loads, out.splitlines())}
+            for percent in (5, 25):
+                loss = rows[percent, "together"]["hit_rate"] - rows[percent, "ranks"]["hit_rate"]
+                self.assertLess(loss, 0.002, f"{kind} at {percent} %")
+        late = self.good("replay", trace, "--policy-only", "--ranks", "2", "--lag", "8", "--give-up", "100")
+        self.assertIn("together", late)
+
     def test_table_and_errors(self):
         trace = self.make_trace("chat")
         self.assertIn("Belady", self.good("replay", trace, "--policy-only"))

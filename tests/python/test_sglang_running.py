@@ -11,9 +11,9 @@ import sglang_support as sgl
 import torch
 import varve
 from sglang_support import PAGE, Engine
-from varve.sglang import compat
+from varve.sglang import compat, handle
 from varve.sglang.config import ConfigError
-from varve.sglang.identity import Coordinates, namespace_names
+from varve.sglang.identity import Coordinates, namespace_names, tp_sharded
 
 pytest_plugins = ["sglang_support"]  # its fixtures
 pytestmark = pytest.mark.usefixtures("process_groups_of_one")
@@ -71,7 +71,7 @@ def test_prometheus_file_and_port(make, pool, tmp_path):
     backend = make(pool, metrics_file=str(path), metrics_interval_s=0.05, metrics_port=29871)
     keys = sgl.hashes(sgl.tokens_of(3, 1))
     backend.batch_set_v1(keys, pool.alloc(3 * PAGE))
-    tags = '{directory="tp0-of-1",model="test-model"}'
+    tags = '{directory="cache",rank="tp0-of-1",model="test-model"}'
     name = f"varve_sglang_put_ok_pages_total{tags}"
     sgl.wait_until(lambda: path.exists() and parse(path.read_text()).get(name) == 3, "metrics file")
     with urllib.request.urlopen("http://127.0.0.1:29871/metrics", timeout=10) as answer:
@@ -85,12 +85,36 @@ def test_prometheus_file_and_port(make, pool, tmp_path):
         urllib.request.urlopen("http://127.0.0.1:29871/metrics", timeout=1)
 
 
+def test_the_store_is_counted_once(make, pool):
+    """What all ranks' metrics come to: puts are counted by the owner, gets by whoever reads, gauges are the owner's."""
+    backends = [make(pool, config={"tp_rank": rank, "tp_size": 3}) for rank in range(3)]
+    keys = sgl.hashes(sgl.tokens_of(4, 1))
+    for backend in backends:
+        assert all(backend.batch_set_v1(keys, torch.arange(4 * PAGE)))
+        assert backend.batch_exists(keys) == 4
+        assert all(backend.batch_get_v1(keys, torch.arange(4 * PAGE)))
+    values = [parse(backend.prometheus_text()) for backend in backends]
+
+    def total(name):
+        return sum(value for one in values for sample, value in one.items() if sample.startswith(name + "{"))
+
+    assert total("varve_put_pages") == 12
+    assert total("varve_probe_pages") == 12
+    assert total("varve_get_pages") == 12
+    assert total("varve_capacity_bytes") == 64 << 20
+    assert total("varve_owner") == 1
+    assert total("varve_sglang_put_ok_pages_total") == 12
+    roles = [sample.rpartition("role=")[2] for one in values for sample in one if sample.startswith("varve_get_pages{")]
+    assert roles == ['"owner"}', '"peer"}', '"peer"}']
+
+
 # Identity
 
 
 def names(pool="kv", weights=None, host=None, **fields):
     at = Coordinates(sgl.storage_config(**fields))
-    return namespace_names(weights or {"name": "m"}, at, pool, host or sgl.host_pool(), "")
+    host = host or sgl.host_pool()
+    return namespace_names(weights or {"name": "m"}, at, pool, host, "", tp_sharded(pool, at.replicated_kv, host))
 
 
 def test_what_is_not_interchangeable_has_another_name():
@@ -116,12 +140,36 @@ def test_what_is_not_interchangeable_has_another_name():
     assert max(len(text.encode()) for text in texts) <= 1023
 
 
-def test_replicated_kv_has_one_name_and_its_side_pools_have_many():
+@pytest.mark.parametrize(
+    ("pool", "kind", "count"),
+    [
+        ("kv", "mla", 1),
+        ("indexer", "mla", 1),
+        ("deepseek_v4_c4_state", "mla", 1),
+        ("mamba", "mla", 4),
+        ("draft", "mla", 1),
+        ("draft", "mha", 4),
+        ("draft_swa", "mha", 4),
+        ("swa", "mla", 1),
+        ("swa", "mha", 4),
+    ],
+)
+def test_names_of_pools_where_kv_is_replicated(pool, kind, count):
+    """One where every rank has the same bytes, and rank 0 writes them for all."""
+    host = sgl.host_pool(kind)
     ranks = [{"tp_rank": rank, "tp_size": 4, "is_mla_model": True} for rank in range(4)]
-    assert len({names(**rank)[0] for rank in ranks}) == 1
-    assert len({names(pool="indexer", **rank)[0] for rank in ranks}) == 1
-    assert len({names(pool="mamba", **rank)[0] for rank in ranks}) == 4
-    assert len({names(pool="draft", **rank)[0] for rank in ranks}) == 4
+    assert len({names(pool=pool, host=host, **rank)[0] for rank in ranks}) == count
+
+
+def test_pools_of_deepseek_v4_are_replicated():
+    class DeepSeekV4PagedHostPool:
+        pass
+
+    class Newer(DeepSeekV4PagedHostPool):
+        pass
+
+    assert not tp_sharded("swa", True, Newer())
+    assert tp_sharded("swa", False, Newer())
 
 
 def test_other_weights_share_the_directory_but_no_page(stored, make, pool):
@@ -137,28 +185,61 @@ def test_other_weights_share_the_directory_but_no_page(stored, make, pool):
     assert sgl.reads_back(again, pool, keys, slots) == 20
 
 
-def test_ranks_have_directories_of_their_own(make, pool, tmp_path):
+def test_ranks_share_the_store_and_no_page(make, pool, tmp_path):
     keys = sgl.hashes(sgl.tokens_of(2, 1))
     backends = [make(pool, config={"tp_rank": rank, "tp_size": 2}) for rank in range(2)]
     assert all(backends[0].batch_set_v1(keys, torch.arange(2 * PAGE)))
     assert [backend.batch_exists(keys) for backend in backends] == [2, 0]
-    assert sorted(os.listdir(tmp_path / "cache")) == ["tp0-of-2", "tp1-of-2"]
+    assert [backend.store_stats()["owner"] for backend in backends] == [1, 0]
+    assert (tmp_path / "cache" / "CURRENT").exists()
 
 
-def test_replicated_kv_on_several_ranks(make):
-    """A store belongs to one process, so every rank has to write; releases where that cannot be are told apart."""
-    config = sgl.storage_config(sgl.extra_config("/nowhere"), tp_rank=1, tp_size=2, is_mla_model=True)
-    if not hasattr(config, "is_storage_writer"):
-        with pytest.raises(ConfigError, match="--enable-dp-attention"):
-            make(sgl.host_pool("mla"), config={"tp_rank": 1, "tp_size": 2, "is_mla_model": True})
-        return
+def test_the_capacity_is_one(make, pool):
+    backends = [make(pool, config={"tp_rank": rank, "tp_size": 2}, capacity="32M") for rank in range(2)]
+    assert [backend.store_stats()["capacity_bytes"] for backend in backends] == [32 << 20] * 2
+
+
+@pytest.mark.parametrize(("mla", "share"), [(False, 4), (True, 1)])
+def test_the_quota_is_of_all_ranks_together(make, mla, share):
+    """An MHA model of 4 ranks has 4 namespaces, and each takes a quarter."""
+    pool = sgl.host_pool("mla" if mla else "mha", pages=64)
+    backend = make(pool, config={"tp_rank": 1, "tp_size": 4, "is_mla_model": mla}, capacity="64M", quota="8M")
+    slots = pool.alloc(64 * PAGE)
+    page_bytes = pool.get_data_page(0).nbytes
+    chains = [sgl.hashes(sgl.tokens_of(64, seed)) for seed in range((16 << 20) // (64 * page_bytes))]
+    for keys in chains:
+        assert backend.batch_set_v1(keys, slots) == [True] * 64
+    live = backend.store_stats()["live_bytes"]
+    assert (8 << 20) / share * 0.7 < live <= (8 << 20) / share
+
+
+def test_replicas_share_pages(make, pool, tmp_path):
+    """--dp-size without DP attention: all say that they are rank 0, of which each has metrics of its own."""
+    first, second = make(pool, metrics_file=""), make(pool, metrics_file="")
+    keys = sgl.hashes(sgl.tokens_of(20, 1))
+    slots = pool.alloc(20 * PAGE)
+    sgl.fill(pool, slots, keys)
+    assert first.batch_set_v1(keys, slots) == [True] * 20
+    assert second.batch_exists(keys) == 20
+    assert sgl.reads_back(second, pool, keys, slots) == 20
+    metrics = tmp_path / "cache" / "metrics"
+    sgl.wait_until(lambda: len(list(metrics.glob("*.prom"))) == 2, "metrics of both")
+    assert sorted(path.name for path in metrics.glob("*.prom")) == ["tp0-of-1.1.prom", "tp0-of-1.prom"]
+    first.close()
+    third = make(pool, metrics_file="")
+    assert third._seat.number == 0
+    assert sgl.reads_back(third, pool, keys, slots) == 20
+
+
+def test_pools_that_nobody_writes_are_said(make, caplog):
+    """A draft with heads under an MLA model: each rank has another, and SGLang has rank 0 write for all."""
     backend = make(sgl.host_pool("mla"), config={"tp_rank": 1, "tp_size": 2, "is_mla_model": True})
-    assert " tp=all " in backend._pools["kv"].specs[0].name
-    assert not config.is_storage_writer
-    from varve.sglang.backend import _write_on_every_rank
-
-    _write_on_every_rank(config, Coordinates(config))
-    assert config.is_storage_writer
+    with caplog.at_level(logging.WARNING, "varve.sglang"):
+        backend.register_mem_host_pool_v2(sgl.host_pool("mla"), "draft")
+        assert "will not hit" not in caplog.text
+        backend.register_mem_host_pool_v2(sgl.host_pool("mha"), "draft_swa")
+    assert "pool draft_swa is another on every TP rank" in caplog.text
+    assert compat.every_rank_writes("mamba") == (not sgl.RELEASE.startswith("0.5.13"))
 
 
 # What a wrong or missing configuration prints
@@ -175,7 +256,8 @@ def attach(engine, directory, **extra):
         ({"capasity": "1G"}, "did you mean 'capacity'?"),
         ({"capacity": "12"}, "capacity"),
         ({"io_engine": "warp"}, "io_engine"),
-        ({"path": "/proc/varve"}, "cannot make the cache directory"),
+        ({"path": "/proc/varve"}, "cannot make directory"),
+        ({"path": "/proc/varve/kv"}, "cannot make the cache directory"),
     ],
 )
 def test_a_wrong_configuration_fails_the_attach(tmp_path, extra, message):
@@ -188,17 +270,18 @@ def test_a_wrong_configuration_fails_the_attach(tmp_path, extra, message):
     engine.detach()
 
 
-def test_a_directory_in_use(make, pool):
-    make(pool)
-    with pytest.raises(ConfigError, match='in use by another process.*"replicas"'):
+def test_a_directory_that_is_not_shared(make, pool, monkeypatch):
+    monkeypatch.setattr(handle, "OPEN_WAIT_S", 0.1)
+    make(pool, share="off")
+    with pytest.raises(varve.Error, match="share") as caught:
         make(pool)
+    assert caught.value.code == varve.E_LOCKED
 
 
-def test_replicas_have_a_store_each(make, pool, tmp_path):
-    first = make(pool, replicas=2)
-    second = make(pool, replicas=2)
-    assert sorted(os.listdir(tmp_path / "cache")) == ["tp0-of-1", "tp0-of-1.replica1"]
-    assert first.store_stats()["capacity_bytes"] == second.store_stats()["capacity_bytes"] == 32 << 20
+def test_stores_of_an_earlier_version(make, pool, tmp_path):
+    (tmp_path / "cache" / "tp0-of-2").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"a store for each rank \(tp0-of-2\).*another \"path\""):
+        make(pool)
 
 
 def test_interface_v1_missing_is_said(make, pool, caplog):

@@ -221,7 +221,7 @@ class Stingy:
 
 def test_pages_over_the_write_budget_are_not_stored_and_no_errors():
     metrics = Metrics()
-    io = Transfer(Stingy(), metrics, Breaker(1, 5, 15), Breaker(1, 5, 15))
+    io = Transfer(Stingy(), metrics, Breaker(1, 5, 15), Breaker(1, 5, 15), 3)
     for _ in range(3):
         assert io.put(None, bytes(3 * 32), Located([1, 2, 3], 10, 1, 10), None) == [True, False, False]
     counts = metrics.counts()
@@ -266,26 +266,32 @@ def test_right_configuration():
     config = Config.parse({**BASE, "capacity": "1.5G", "io_engine": "threads", "interface_v1": 1, "tp_lcm_size": 8})
     assert config.store == {"io_engine": "threads"}
     assert config.interface_v1
-    assert config.capacity_of_rank(1) == 3 << 29
-    assert config.capacity_of_rank(3) == 1 << 29
+    assert config.store_options() == {"io_engine": "threads", "capacity": 3 << 29}
+    assert Config.parse(BASE).store_options() == {}
 
 
-def test_limits_are_shared_by_the_ranks():
-    config = Config.parse({**BASE, "capacity": "1T", "quota": "800G", "write_budget": "2T", "ttl": 60, "min_free": "10G"})
-    assert config.quota_of_rank(8) == 100 << 30
-    assert config.write_budget_of_rank(8) == 256 << 30
-    assert config.store == {"min_free": "10G"}
+def test_limits_are_of_all_ranks_together():
+    config = Config.parse(
+        {**BASE, "capacity": "1T", "quota": "800G", "write_budget": "2T", "ttl": 60, "min_free": "10G"}
+    )
+    assert config.store_options() == {"capacity": 1 << 40, "write_budget": 2 << 40, "min_free": "10G"}
+    assert config.quota_bytes(1) == 800 << 30
+    assert config.quota_bytes(8) == 100 << 30  # of one of the namespaces that the model's pages are in
     config = Config.parse({**BASE, "write_budget": "0.5x"})
-    assert config.write_budget_of_rank(8) == "0.5x"
-    assert config.quota_of_rank(8) == 0
-    assert Config.parse(BASE).write_budget_of_rank(8) == ""
+    assert config.store_options() == {"write_budget": "0.5x"}
+    assert config.quota_bytes(8) == 0
 
 
-def test_ranks_that_share_need_a_capacity():
-    config = Config.parse(BASE)
-    assert config.capacity_of_rank(1) == 0
-    with pytest.raises(ConfigError, match='"capacity" is missing. 8 processes'):
-        config.capacity_of_rank(8)
+def test_patience_is_that_of_the_store():
+    assert Config.parse({**BASE, "peer_timeout_ms": 500}).patience_s() == pytest.approx(0.45)
+    default = next(option["default"] for option in varve.options() if option["name"] == "peer_timeout_ms")
+    assert Config.parse(BASE).patience_s() == pytest.approx(0.9 * int(default) / 1000)
+
+
+@pytest.mark.parametrize("key", ["ranks", "replicas"])
+def test_what_ranks_needed_once_is_no_key(key):
+    with pytest.raises(ConfigError, match=f"no key '{key}'"):
+        Config.parse({**BASE, key: 2})
 
 
 @pytest.mark.parametrize(
@@ -307,7 +313,7 @@ def test_the_example_configuration_is_right():
     path = pathlib.Path(__file__).resolve().parents[2] / "examples" / "sglang" / "config.json"
     config = Config.parse(json.loads(path.read_text()))
     assert config.interface_v1
-    assert config.capacity_of_rank(1) == 500 << 30
+    assert config.store_options()["capacity"] == 500 << 30
 
 
 @pytest.mark.parametrize(

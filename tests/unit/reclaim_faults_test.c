@@ -327,6 +327,7 @@ static void
 test_index_leaves_room(void **state)
 {
     uint64_t segment = life.store->segment_bytes + LOG_BLOCK_BYTES, room, dropped;
+    struct log_file file = {.bytes = 0};
 
     (void)state;
     churn_fill();

@@ -22,14 +22,15 @@ import varve
 
 from . import compat, v2
 from .breaker import Breaker
-from .config import Config, ConfigError
+from .config import Config
 from .guard import Guard
 from .handle import Handle, Spec
-from .identity import Coordinates, element_type, namespace_names, weights
+from .identity import Coordinates, element_type, namespace_names, tp_sharded, weights
 from .keys import ID_BYTES, groups, ids_of
 from .metrics import Exporter, Metrics
 from .order import Order
 from .regions import BadIndices, Copies, Markers, Regions, access, tensors
+from .seats import Seat
 from .transfer import Transfer
 
 logger = logging.getLogger("varve.sglang")
@@ -84,20 +85,20 @@ class VarveHiCache(compat.HiCacheStorage):
         self._config = Config.parse(getattr(storage_config, "extra_config", None))
         self._at = Coordinates(storage_config)
         self._weights = weights(self._config, storage_config)
-        _write_on_every_rank(storage_config, self._at)
         self._pools: dict[str, Pool] = {}
         self._flat_specs: dict[str, Spec] = {}
         self._order = Order()
         self._metrics = Metrics()
         self._logged: dict[str, float] = {}
-        self._handle = Handle(self._config, self._at)
+        self._handle = Handle(self._config)
+        self._seat = self._take_seat()
         limits = (self._config.breaker_failures, self._config.breaker_pause_s, self._config.stall_s)
-        self._io = Transfer(self._handle, self._metrics, Breaker(*limits), Breaker(*limits))
+        self._io = Transfer(self._handle, self._metrics, Breaker(*limits), Breaker(*limits), self._config.patience_s())
         self._guard = Guard(self._config.prefill_us_per_token, self._config.prefill_us_per_token_per_1k, 1)
         self._exporter = Exporter(
             self.prometheus_text, self._metrics_path(), self._config.metrics_interval_s, self._metrics_port()
         )
-        logger.info("varve: %s, a cache for %s", self._handle.directory, self._weights)
+        logger.info("varve: %s of %s, a cache for %s", self._at.name(), self._handle.directory, self._weights)
         if not self._config.interface_v1:
             logger.warning(
                 'varve: "interface_v1": 1 is missing in hicache-storage-backend-extra-config: SGLang copies every page through '
@@ -136,8 +137,17 @@ class VarveHiCache(compat.HiCacheStorage):
     def _add_pool(self, name: str, host_pool: Any) -> None:
         shards = self._at.head_shards if name == KV else 1
         way = access(host_pool, shards)
-        names = namespace_names(self._weights, self._at, name, host_pool, "" if way.in_place else "flat")
-        specs = [Spec(text, element_type(host_pool), way.page_bytes // len(names)) for text in names]
+        sharded = tp_sharded(name, self._at.replicated_kv, host_pool)
+        names = namespace_names(self._weights, self._at, name, host_pool, "" if way.in_place else "flat", sharded)
+        parts = self._at.parts(sharded, len(names))
+        specs = [Spec(text, element_type(host_pool), way.page_bytes // len(names), parts) for text in names]
+        if sharded and self._at.replicated_kv and self._at.tp_size > 1 and not compat.every_rank_writes(name):
+            logger.warning(
+                "varve: pool %s is another on every TP rank, and this release of SGLang has only rank 0 write it: prompts will not hit. "
+                "--enable-dp-attention --dp-size %d (attention TP 1) avoids that",
+                name,
+                self._at.tp_size,
+            )
         for spec in specs:
             self._handle.namespace(spec)
         self._pools[name] = Pool(way, specs)
@@ -375,8 +385,9 @@ class VarveHiCache(compat.HiCacheStorage):
         spec = self._flat_specs.get(pool)
         if spec is None:
             host_pool = getattr(self, "mem_pool_host", None)
-            name = namespace_names(self._weights, self._at, pool or KV, host_pool, "flat")[0]
-            spec = Spec(name, element_type(host_pool) if pool == "" else "bytes", 0)
+            sharded = pool != "" or tp_sharded(KV, self._at.replicated_kv, host_pool)
+            name = namespace_names(self._weights, self._at, pool or KV, host_pool, "flat", sharded)[0]
+            spec = Spec(name, element_type(host_pool) if pool == "" else "bytes", 0, self._at.parts(sharded, 1))
             self._flat_specs[pool] = spec
         return spec
 
@@ -384,7 +395,7 @@ class VarveHiCache(compat.HiCacheStorage):
 
     @_answers(lambda *args, **kwargs: None)
     def clear(self) -> None:
-        """Forget this model's pages of this rank, in O(1); those of other models stay."""
+        """Forget this model's pages of this rank, in O(1), whichever server stored them; those of other models stay."""
         specs = [spec for pool in self._pools.values() for spec in pool.specs]
         specs += [self._flat_spec(pool) for pool in ("", *_SUFFIX_POOLS)]
         for spec in dict.fromkeys(specs):
@@ -401,12 +412,13 @@ class VarveHiCache(compat.HiCacheStorage):
         return self._metrics.counts()
 
     def store_stats(self) -> dict[str, int]:
-        """The store's counters. Raises varve.Error when it is closed."""
+        """The store's statistics, as Handle.stats(). Raises varve.Error when it is closed."""
         return self._handle.stats()
 
     def prometheus_text(self) -> str:
         labels = {
-            "directory": os.path.basename(self._handle.directory),
+            "directory": os.path.basename(os.path.abspath(self._handle.directory)),
+            "rank": self._seat.name if self._seat else self._at.name(),
             "model": self._weights.get("model") or self._weights.get("name", ""),
         }
         gauges = {
@@ -427,16 +439,31 @@ class VarveHiCache(compat.HiCacheStorage):
             self._exporter.close()
             self._exporter.write()
             self._handle.close()
+            if self._seat:
+                self._seat.leave()
         except Exception as err:  # noqa: BLE001
             self._kept("close", err)
 
-    def _metrics_path(self) -> str | None:
-        if self._config.metrics_file == "off":
+    def _take_seat(self) -> Seat | None:
+        try:
+            return Seat(self._metrics_directory(), self._at.name())
+        except OSError as err:
+            logger.warning("varve: %s: %s; no metrics_file", self._metrics_directory(), err)
             return None
-        return self._config.metrics_file or f"{self._handle.directory}.prom"
+
+    def _metrics_directory(self) -> str:
+        return os.path.join(self._handle.directory, "metrics")
+
+    def _metrics_path(self) -> str | None:
+        if self._config.metrics_file or self._seat is None:
+            return self._config.metrics_file if self._config.metrics_file != "off" else None
+        return os.path.join(self._metrics_directory(), f"{self._seat.name}.prom")
 
     def _metrics_port(self) -> int:
-        return self._config.metrics_port + self._at.index if self._config.metrics_port else 0
+        if not self._config.metrics_port:
+            return 0
+        replica = self._seat.number if self._seat else 0
+        return self._config.metrics_port + self._at.index + replica * self._at.ranks
 
     def _kept(self, where: str, err: Exception) -> None:
         """An exception stops here. It is counted, and logged now and then."""
@@ -451,23 +478,3 @@ class VarveHiCache(compat.HiCacheStorage):
 def _both(shards: list[list[bool]]) -> list[bool]:
     """A page is there when all of its shards are."""
     return shards[0] if len(shards) == 1 else [all(page) for page in zip(*shards)]
-
-
-def _write_on_every_rank(storage_config: Any, at: Coordinates) -> None:
-    """KV of MLA models is the same on every TP rank, and SGLang has rank 0 write it for all of them. A store belongs to one process, so
-    each rank needs a copy of its own: the flag that tells the controller to skip the others' writes is taken back.
-    """
-    if not at.replicated_kv or at.tp_size == 1:
-        return
-    if not hasattr(type(storage_config), "is_storage_writer"):
-        raise ConfigError(
-            f"attention TP is {at.tp_size} and the model's KV is replicated (MLA): this SGLang release has only rank 0 write it, and a "
-            "Varve store belongs to one process, so no other rank would ever hit. Run with --enable-dp-attention --dp-size "
-            f"{at.tp_size} (attention TP 1), or with a newer release of SGLang"
-        )
-    storage_config.is_mla_model = False
-    logger.info(
-        "varve: KV is the same on all %d TP ranks; each keeps a copy, so it takes %d times the space",
-        at.tp_size,
-        at.tp_size,
-    )

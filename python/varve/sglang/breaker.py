@@ -56,8 +56,19 @@ class Breaker:
     def _stuck(self) -> bool:
         return bool(self._out) and self._clock() - min(self._out.values()) > self._stall_s
 
-    def done(self, ok: bool, elapsed_s: float = 0.0) -> bool:
-        """The outcome of a call. Returns True when this one opened the breaker, or kept it open."""
+    def trip(self) -> None:
+        """Open it, if it is closed: another breaker's calls are of no use, for a reason that these have, too."""
+        with self._lock:
+            if self._open_until is None:
+                self._open()
+
+    def _open(self) -> None:
+        self._trying = False
+        self._open_until = self._clock() + self._pauses * self._pause_s
+        self.opened += 1
+
+    def done(self, ok: bool, elapsed_s: float = 0.0, at_once: bool = False) -> bool:
+        """The outcome of a call. `at_once`: one that is bad is enough. Returns True when this one opened the breaker, or kept it open."""
         ok = ok and elapsed_s <= self._stall_s
         with self._lock:
             self._out.pop(threading.get_ident(), None)
@@ -67,9 +78,7 @@ class Breaker:
             self._failures += 1
             if self._trying:
                 self._pauses = min(2 * self._pauses, _PAUSES_MAX)
-            elif self._open_until is not None or self._failures < self._limit:
+            elif self._open_until is not None or (self._failures < self._limit and not at_once):
                 return False  # a straggler from before it opened, or not enough yet
-            self._trying = False
-            self._open_until = self._clock() + self._pauses * self._pause_s
-            self.opened += 1
+            self._open()
             return True

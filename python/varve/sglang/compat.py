@@ -80,3 +80,9 @@ def attention_dp_size() -> int:
         return max(1, int(parallel().attn_dp_size))
     except Exception:  # noqa: BLE001 - not set up outside a server
         return 1
+
+
+def every_rank_writes(pool: str) -> bool:
+    """Whether SGLang has all TP ranks write a pool of a model whose KV is replicated; it has only rank 0 write the KV itself."""
+    controller = _find("HybridCacheController", "sglang.srt.mem_cache.hybrid_cache.hybrid_cache_controller")
+    return pool == "mamba" and hasattr(controller, "should_backup")

@@ -28,10 +28,10 @@ class Key(NamedTuple):
 
 
 KEYS: dict[str, Key] = {
-    "path": Key("text", "", 0, "Directory of the cache, on a local file system. Every rank keeps its store in a directory of its own below it."),
-    "capacity": Key("text", "", 0, "Hard limit on what lies under `path` (\"500G\"); each rank of the server gets an equal part."),
-    "write_budget": Key("text", "", 0, "Most bytes to write in a day (\"2T\"), each rank of the server an equal part; or \"0.5x\": times the capacity. What exceeds it is not stored."),
-    "quota": Key("text", "", 0, "Most that the pages of this model may take of `capacity` (\"200G\"), each rank an equal part, each pool of a hybrid model so much. Others keep theirs."),
+    "path": Key("text", "", 0, "Directory of the cache, on a local file system. All ranks, and all servers with the same path, share it."),
+    "capacity": Key("text", "", 0, "Hard limit on what lies under `path` (\"500G\"), for all who share it together."),
+    "write_budget": Key("text", "", 0, "Most bytes to write in a day (\"2T\"), all together; or \"0.5x\": times the capacity. What exceeds it is not stored."),
+    "quota": Key("text", "", 0, "Most that the pages of this model may take of `capacity` (\"200G\"), of all its ranks together; each pool of a hybrid model so much. Others keep theirs."),
     "ttl": Key("int", 0, 0, "Seconds after which a page that nobody used is never loaded again. 0: none."),
     "model": Key("text", "", 0, "Identity of the weights, instead of what the server says (model path, revision, quantization, served name)."),
     "weight_version": Key("text", "", 0, "Change it when the weights change under the same name: pages of other versions are never used."),
@@ -40,9 +40,7 @@ KEYS: dict[str, Key] = {
     "breaker_failures": Key("int", 3, 1, "Failing calls in a row after which the disk is left alone."),
     "breaker_pause_s": Key("number", 5.0, 0.01, "Seconds until it is tried again; doubles up to 16 times while it keeps failing."),
     "stall_s": Key("number", 15.0, 0.01, "A call that takes longer counts as failed."),
-    "ranks": Key("int", 0, 0, "Rank processes that share `capacity`. 0: tp * pp * cp * attention dp of this server."),
-    "replicas": Key("int", 1, 1, "Processes that say they are the same rank (--dp-size without DP attention): each gets a store of its own."),
-    "metrics_file": Key("text", "", 0, "Prometheus text file, rewritten every metrics_interval_s. Empty: <path>/<rank>.prom. \"off\": none."),
+    "metrics_file": Key("text", "", 0, "Prometheus text file, rewritten every metrics_interval_s. Empty: <path>/metrics/<rank>.prom. \"off\": none."),
     "metrics_interval_s": Key("number", 10.0, 0.05, "Seconds between two writes of metrics_file."),
     "metrics_port": Key("int", 0, 0, "Serve the same text over HTTP on 127.0.0.1 at this port + rank. 0: off."),
 }  # fmt: skip
@@ -79,7 +77,7 @@ def size_bytes(text: str | int, name: str = "capacity") -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """Checked configuration. Fields as in KEYS; `store` are the options for varve.Store, without capacity."""
+    """Checked configuration. Fields as in KEYS; `store` are the other options for varve.Store."""
 
     path: str
     capacity: str | int = ""
@@ -93,8 +91,6 @@ class Config:
     breaker_failures: int = 3
     breaker_pause_s: float = 5.0
     stall_s: float = 15.0
-    ranks: int = 0
-    replicas: int = 1
     metrics_file: str = ""
     metrics_interval_s: float = 10.0
     metrics_port: int = 0
@@ -124,27 +120,23 @@ class Config:
         store = {name: extra[name] for name in options if name in extra and name not in KEYS}
         return cls(**values, interface_v1=bool(extra.get("interface_v1", 0)), store=store)
 
-    def write_budget_of_rank(self, ranks: int) -> str | int:
-        """For the option of the store of one rank of `ranks`; "" leaves it alone."""
-        if not self.write_budget or _is_times("write_budget", self.write_budget):
-            return self.write_budget
-        return size_bytes(self.write_budget, "write_budget") // ((self.ranks or ranks) * self.replicas)
+    def store_options(self) -> dict[str, Any]:
+        """For varve.Store."""
+        options = dict(self.store)
+        for name in ("capacity", "write_budget"):
+            value = getattr(self, name)
+            if value:
+                options[name] = value if _is_times(name, value) else size_bytes(value, name)
+        return options
 
-    def quota_of_rank(self, ranks: int) -> int:
-        """Bytes for one namespace of the store of one rank of `ranks`; 0: no quota."""
-        return size_bytes(self.quota, "quota") // ((self.ranks or ranks) * self.replicas) if self.quota else 0
+    def patience_s(self) -> float:
+        """About what a call takes that waits in vain for the process that owns the store."""
+        defaults = {option["name"]: option["default"] for option in varve.options()}
+        return 0.9 * int(self.store.get("peer_timeout_ms", defaults["peer_timeout_ms"])) / 1000
 
-    def capacity_of_rank(self, ranks: int) -> int:
-        """Bytes for the store of one rank of `ranks`; 0 leaves it to the store (most of the free space)."""
-        shares = (self.ranks or ranks) * self.replicas
-        if self.capacity:
-            return size_bytes(self.capacity) // shares
-        if shares > 1:
-            raise ConfigError(
-                f'hicache-storage-backend-extra-config: "capacity" is missing. {shares} processes share {self.path!r}, so each has to '
-                'know its part: write the size for all of them together, for example "capacity": "500G"'
-            )
-        return 0
+    def quota_bytes(self, parts: int) -> int:
+        """Of one namespace, where the pages of a pool are in `parts` of them; 0: no quota."""
+        return size_bytes(self.quota, "quota") // parts if self.quota else 0
 
 
 def _is_times(name: str, value: str | int) -> bool:

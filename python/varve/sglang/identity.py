@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of namespaces and directories: which pages may stand for each other.
+"""Names of namespaces: which pages may stand for each other.
 
 SGLang's keys commit to tokens only. All else that makes KV bytes interchangeable is in the namespace's name: weights, the bytes' type and order,
 page size, layers, pool, and the rank coordinates that split the data. Two servers whose names are equal share pages; any difference is a miss,
@@ -18,14 +18,18 @@ from .config import Config, ConfigError
 FORMAT = 1  # raise it when what is stored under a key changes
 _NAME_BYTES_MAX = 1023
 
-# Pools whose bytes every TP rank holds alike where the model's KV is replicated (MLA and its compressed kin). The others (Mamba state, sliding
-# windows, draft models) may be split, so they keep their rank there too.
+# Pools whose bytes every TP rank holds alike where the model's KV is replicated (MLA and its compressed kin): by name, and those whose name says nothing (sliding
+# windows, draft models) by the class of their host pool. The others (Mamba state, drafts with heads) are split, and keep their rank there too.
 _REPLICATED = re.compile(r"kv|indexer|draft_indexer|deepseek_v4_.*")
+_REPLICATED_HOSTS = {"MLATokenToKVPoolHost", "DeepSeekV4PagedHostPool", "DeepSeekV4StateHostPool"}
 
 
-def tp_sharded(pool: str, replicated_kv: bool) -> bool:
+def tp_sharded(pool: str, replicated_kv: bool, host_pool: Any) -> bool:
     """Whether each TP rank has bytes of its own in `pool`."""
-    return not (replicated_kv and _REPLICATED.fullmatch(pool))
+    if not replicated_kv or pool == "mamba":
+        return True
+    kinds = {kind.__name__ for kind in type(host_pool).__mro__}
+    return not (_REPLICATED.fullmatch(pool) or kinds & _REPLICATED_HOSTS)
 
 
 class Coordinates:
@@ -48,7 +52,7 @@ class Coordinates:
 
     @property
     def ranks(self) -> int:
-        """Processes of this server that have a store each."""
+        """Processes of this server."""
         return self.tp_size * self.pp_size * self.cp_size * self.dp_size
 
     @property
@@ -59,8 +63,8 @@ class Coordinates:
             rank = rank * size + rank_of
         return rank
 
-    def directory(self, replica: int) -> str:
-        """Name of this process's directory under the path, for example "tp0-of-8" or "tp1-of-2.pp0-of-4"."""
+    def name(self) -> str:
+        """For people, and names of files: "tp0-of-8" or "tp1-of-2.pp0-of-4"."""
         name = f"tp{self.tp_rank}-of-{self.tp_size}"
         for axis, rank, size in (
             ("pp", self.pp_rank, self.pp_size),
@@ -69,7 +73,11 @@ class Coordinates:
         ):
             if size > 1:
                 name += f".{axis}{rank}-of-{size}"
-        return name if replica == 0 else f"{name}.replica{replica}"
+        return name
+
+    def parts(self, sharded: bool, shards: int) -> int:
+        """Namespaces that the pages of a pool are in, of all ranks together. `sharded`: as tp_sharded() says; `shards` of them are this rank's."""
+        return self.pp_size * self.cp_size * shards * (self.tp_size if sharded else self.dcp_size)
 
 
 def weights(config: Config, storage_config: Any) -> dict[str, str]:
@@ -91,12 +99,15 @@ def weights(config: Config, storage_config: Any) -> dict[str, str]:
     return found
 
 
-def namespace_names(weights_of: dict[str, str], at: Coordinates, pool: str, host_pool: Any, detail: str) -> list[str]:
+def namespace_names(
+    weights_of: dict[str, str], at: Coordinates, pool: str, host_pool: Any, detail: str, sharded: bool
+) -> list[str]:
     """The namespaces of a pool: one, or one for each head shard where servers of different TP sizes share pages.
 
     Args:
         host_pool: SGLang's host pool, or None for pages that reach us as tensors only.
         detail: what else the bytes depend on.
+        sharded: as tp_sharded() says.
     """
     fields = {
         "format": FORMAT,
@@ -116,7 +127,7 @@ def namespace_names(weights_of: dict[str, str], at: Coordinates, pool: str, host
     shards = at.head_shards if pool == "kv" else 1
     names = []
     for shard in range(shards):
-        tp = f"{at.tp_rank * shards + shard}/{at.tp_size * shards}" if tp_sharded(pool, at.replicated_kv) else "all"
+        tp = f"{at.tp_rank * shards + shard}/{at.tp_size * shards}" if sharded else "all"
         names.append(_bounded(f"{text} tp={tp}", weights_of))
     return names
 

@@ -41,6 +41,27 @@ COUNTERS = {
     "bad_calls": "Calls whose arguments did not fit the pool",
     "exceptions": "Exceptions that were kept from SGLang",
 }
+# What a peer says of the store. The owner counts all that passes through it, whoever asked, and the gauges are its own: said again by each peer, they would be counted
+# once for each. What peers read they read, and check, themselves.
+OF_PEERS = {
+    "owner",
+    "get_calls",
+    "get_pages",
+    "get_bytes",
+    "get_misses",
+    "get_corrupt",
+    "get_errors",
+    "get_copied_bytes",
+    "get_reads",
+    "get_time_us",
+    "codec_get_pages",
+    "codec_get_bytes",
+    "codec_get_stored_bytes",
+    "codec_decode_us",
+    "put_copied_bytes",
+    "peer_reconnects",
+    "peer_timeouts",
+}
 OPERATIONS = ("query", "get", "put")
 _BOUNDS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SAMPLES_MAX = 10000  # nobody takes them when the server runs without metrics
@@ -92,7 +113,7 @@ class Metrics:
         return taken
 
     def text(self, labels: dict[str, str], gauges: dict[str, tuple[str, float]], store: dict[str, int]) -> str:
-        """Prometheus text. `gauges`: name -> (help, value); `store`: the store's own statistics."""
+        """Prometheus text. `gauges`: name -> (help, value); `store`: what Handle.stats() says."""
         tags = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
         lines = []
         with self._lock:
@@ -115,8 +136,10 @@ class Metrics:
         for name, (help_text, value) in gauges.items():
             metric = f"varve_sglang_{name}"
             lines += [f"# HELP {metric} {help_text}.", f"# TYPE {metric} gauge", f"{metric}{{{tags}}} {value:g}"]
+        role = "owner" if store.get("owner") else "peer"
         for name, value in store.items():
-            lines.append(f"varve_{name}{{{tags}}} {value}")
+            if role == "owner" or name in OF_PEERS:
+                lines.append(f'varve_{name}{{{tags},role="{role}"}} {value}')
         return "\n".join(lines) + "\n"
 
 

@@ -24,13 +24,15 @@ from .regions import Located
 
 Answer = TypeVar("Answer")
 
-# Statuses of a page that say something about the disk.
-_DISK = {varve.E_IO, varve.E_READONLY, varve.E_CORRUPT}
+# Statuses of a page that say something about the disk, or the process that owns the store.
+_TROUBLE = {varve.E_IO, varve.E_READONLY, varve.E_CORRUPT, varve.E_TIMEOUT}
 
 
 class Transfer:
-    def __init__(self, handle: Handle, metrics: Metrics, reads: Breaker, writes: Breaker) -> None:
+    def __init__(self, handle: Handle, metrics: Metrics, reads: Breaker, writes: Breaker, patience_s: float) -> None:
+        """patience_s: what a call takes that waits in vain for the process that owns the store."""
         self._handle = handle
+        self._patience_s = patience_s
         self._metrics = metrics
         self.reads = reads
         self.writes = writes
@@ -168,18 +170,36 @@ class Transfer:
             self._metrics.count(refused_pages=pages)
             return refused
         start = time.perf_counter()
-        ok = readonly = False
+        ok = unanswered = False
         try:
             answer = call(self._handle.namespace(spec))
             statuses = answer if isinstance(answer, array) else ()
-            ok = _DISK.isdisjoint(statuses)
-            readonly = varve.E_READONLY in statuses
+            ok = _TROUBLE.isdisjoint(statuses)
+            unanswered = varve.E_TIMEOUT in statuses or (_is_nothing(answer) and self._waited(start))
             return answer
+        except varve.Error as err:
+            unanswered = err.code == varve.E_TIMEOUT
+            raise
         finally:
             elapsed_s = time.perf_counter() - start
             self._metrics.call(op, elapsed_s)
-            if breaker.done(ok, elapsed_s) and (readonly or self._handle.lost):
-                self._handle.reopen()
+            opened = breaker.done(ok and not unanswered, elapsed_s, unanswered)
+            if unanswered:
+                self.reads.trip()
+                self.writes.trip()
+            if opened:
+                self._handle.repair()
+
+    def _waited(self, start: float) -> bool:
+        """Whether a call took so long that it must have waited for an owner that does not answer: the store calls that a miss."""
+        return time.perf_counter() - start >= self._patience_s
+
+
+def _is_nothing(answer: Any) -> bool:
+    """Whether a call found nothing at all."""
+    if isinstance(answer, array):
+        return varve.OK not in answer
+    return not any(answer) if isinstance(answer, bytes) else answer in (0, (0, [], []))
 
 
 def _cuts(ids: bytes) -> Iterator[tuple[int, int]]:
