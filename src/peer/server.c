@@ -49,16 +49,20 @@ is_stopped(struct server *server)
     return stop;
 }
 
-static void
+/* False: the connection was ended meanwhile. A question that came before that must not be answered any more: the peer repeats it on another, and this one would be late. */
+static bool
 set_busy(struct client *client, bool busy)
 {
     struct server *server = client->server;
+    bool closing;
 
     mutex_lock(&server->lock);
     client->busy = busy;
     client->putting = client->put.begun;
     client->idle_since_ns = server->env->ops->now_ns(server->env);
+    closing = client->closing;
     mutex_unlock(&server->lock);
+    return !closing;
 }
 
 int
@@ -139,7 +143,8 @@ serve_next(struct client *client)
     client->gone = rc == -EPIPE || rc == -ECONNRESET;
     if (rc < 0)
         return false;
-    set_busy(client, true);
+    if (!set_busy(client, true))
+        return false;
     COUNT(&client->store->counters, peer_calls, 1);
     count_time(client, &header);
     good = (client->greeted || header.type == MESSAGE_HELLO) && serve_call(client, &header, body, &answer);
@@ -149,8 +154,7 @@ serve_next(struct client *client)
         COUNT(&client->store->counters, peer_refused, 1);
     release_answer(client, &answer);
     client->greeted = good;
-    set_busy(client, false);
-    return good;
+    return set_busy(client, false) && good;
 }
 
 /* Take a client off the list of those with a thread. server->lock held. */

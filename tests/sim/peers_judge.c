@@ -89,7 +89,7 @@ threads_was_full(const struct threads_client *client)
 uint64_t
 threads_drops(const struct run *run)
 {
-    return run->segment_unlinks;
+    return run->segment_drops;
 }
 
 /* The owner is another process: whether it is dropping a segment shows when it is dropped, or when the owner dies. */
@@ -98,9 +98,9 @@ threads_dropped(struct threads_client *client, uint64_t drops)
 {
     struct run *run = client->run;
 
-    for (uint64_t waited_ms = 0; waited_ms < DROP_WAIT_MS && run->segment_unlinks == drops; waited_ms += POLL_MS)
-        (void)sched_wait(&run->segment_unlinks, run->disk->now_ns + (uint64_t)POLL_MS * MS);
-    return run->segment_unlinks != drops;
+    for (uint64_t waited_ms = 0; waited_ms < DROP_WAIT_MS && run->segment_drops == drops; waited_ms += POLL_MS)
+        (void)sched_wait(&run->segment_drops, run->disk->now_ns + (uint64_t)POLL_MS * MS);
+    return run->segment_drops != drops;
 }
 
 void
@@ -200,6 +200,16 @@ judge_segment(void *arg, const struct segment *segment)
         sim_fail("%s has %zu bytes, not %" PRIu64, name, inode->current.size, segment->bytes);
 }
 
+/* Whether a dropped segment's file waits for the next segment. */
+static bool
+is_kept(varve_store *store, const char *name)
+{
+    uint64_t number = 0;
+
+    (void)format_parse_name(name, &number);
+    return log_segment_state(store->log, number) == SEGMENT_GONE && log_has_file(store->log, number);
+}
+
 /* No file is one too many, and the store counts what there is. */
 static void
 judge_space(struct peers *peers, varve_store *store)
@@ -212,7 +222,7 @@ judge_space(struct peers *peers, varve_store *store)
     for (size_t i = 0; i < dir->count; i++) {
         const char *dot = strrchr(dir->entries[i].name, '.');
 
-        segments += dot != NULL && strcmp(dot, ".seg") == 0;
+        segments += dot != NULL && strcmp(dot, ".seg") == 0 && !is_kept(store, dir->entries[i].name);
     }
     if (gauges.disk_bytes < sim_disk_used(peers->run.disk))
         sim_fail("%" PRIu64 " bytes are in use, and %" PRIu64 " counted", sim_disk_used(peers->run.disk),

@@ -86,7 +86,7 @@ peers_kill(struct peers_process *process)
     process->points_left = 0;
     process->group.stopped_until_ns = 0;
     process->settle_ns = disk->now_ns + sim_rng_log(&peers->run.rng, peers->settings.settle_ns);
-    peers->run.segment_unlinks++; /* a segment may have been on its way */
+    peers->run.segment_drops++; /* a segment may have been on its way */
     model_death(peers->run.model);
     sched_signal(NULL, &process->group);
     sched_signal(process, NULL);
@@ -330,7 +330,7 @@ peers_world_stop(struct peers *peers)
 {
     sim_log("POWER CUT");
     PEERS_COUNT(peers, POWER_CUTS, 1);
-    peers->run.segment_unlinks++; /* a segment may have been on its way */
+    peers->run.segment_drops++; /* a segment may have been on its way */
     sim_disk_stop(peers->run.disk);
     stop_processes(peers);
 }

@@ -102,7 +102,7 @@ struct run {
     struct threads_client clients[THREADS_CLIENTS_MAX];
     void (*on_point)(struct run *run, struct env *env); /* at every preemption point in an env call; NULL: nothing */
     uint64_t calls_left;                                /* of this life, for all clients */
-    uint64_t segment_unlinks;
+    uint64_t segment_drops;
     uint64_t room_least; /* bytes that the store was ever left: its capacity, or what min_free left of it */
     bool faulty;         /* operations may fail in this life: no answer is also an answer, and a miss may be one */
     struct threads_totals *totals;

@@ -3,8 +3,8 @@
  * The simulated disk's env, with a preemption point before and after each call that can be told from outside, and a device that works meanwhile.
  * A sync saves what was written before it began and returns later: what is written in between it does not cover.
  */
-#include <fnmatch.h>
 
+#include "log/log.h"
 #include "sim_internal.h"
 #include "threads.h"
 
@@ -83,11 +83,20 @@ threads_unlink(struct env *env, const char *name)
     int rc;
 
     threads_point(env);
-    if (fnmatch("*.seg", name, 0) == 0)
-        attached->segment_unlinks++;
     rc = sim_env_ops.unlink(env, name);
     threads_point(env);
     return rc;
+}
+
+/* Whatever becomes of its file, a segment that is dropped takes its pages along. (Linked in place of the log's.) */
+int __real_log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep);
+int __wrap_log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep);
+
+int
+__wrap_log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep)
+{
+    attached->segment_drops++;
+    return __real_log_drop_finish(log, segment, committed, keep);
 }
 
 static int

@@ -84,7 +84,7 @@ find_dropping(void *arg, const struct segment *segment)
 uint64_t
 threads_drops(const struct run *run)
 {
-    return run->segment_unlinks;
+    return run->segment_drops;
 }
 
 bool
@@ -93,7 +93,7 @@ threads_dropped(struct threads_client *client, uint64_t drops)
     bool dropping = false;
 
     log_for_each(client->store->log, find_dropping, &dropping);
-    return dropping || client->run->segment_unlinks != drops;
+    return dropping || client->run->segment_drops != drops;
 }
 
 static void
@@ -314,7 +314,7 @@ life_crash(struct run *run)
         run->store = NULL;
     }
     require_no_leaks(run, "store_abandon");
-    run->segment_unlinks++; /* one may have been on its way */
+    run->segment_drops++; /* one may have been on its way */
     sim_disk_crash(run->disk, mode, sim_rng_next(&run->rng));
     model_crash(run->model, mode);
     run->totals->crashes++;
