@@ -18,7 +18,7 @@ struct log_head {
 
 #define KEPT_MAX 4 /* files: reclaim is not much further ahead than that */
 
-/* A file that is kept, or will be when its last reader lets go. */
+/* A file that is kept: will be when its last reader lets go, ready, or claimed and about to be gone. */
 struct kept_file {
     struct log_file file;
     bool ready;

@@ -24,14 +24,16 @@ log_keeps_file(struct log *log, const struct segment *segment)
     return keeps;
 }
 
-/* Forget about the file. Lock held. */
+/* Forget about the file, if it is one that is kept. */
 static void
 take_off(struct log *log, uint64_t number)
 {
+    mutex_lock(&log->lock);
     for (uint32_t i = 0; i < log->kept_count; i++) {
         if (log->kept[i].file.number == number)
             log->kept[i] = log->kept[--log->kept_count];
     }
+    mutex_unlock(&log->lock);
 }
 
 void
@@ -46,8 +48,6 @@ log_keep_file(struct log *log, struct segment *segment)
     mutex_lock(&log->lock);
     for (uint32_t i = 0; kept && i < log->kept_count; i++)
         log->kept[i].ready = log->kept[i].ready || log->kept[i].file.number == file.number;
-    if (!kept)
-        take_off(log, file.number);
     mutex_unlock(&log->lock);
     if (!kept)
         log->hooks.segment_gone(log->hooks.arg, file.bytes, removed);
@@ -72,11 +72,11 @@ log_file_claim(struct log *log)
 
     mutex_lock(&log->lock);
     for (uint32_t i = 0; i < log->kept_count && file.bytes == 0; i++) {
-        if (log->kept[i].ready)
-            file = log->kept[i].file;
+        if (!log->kept[i].ready)
+            continue;
+        file = log->kept[i].file;
+        log->kept[i].ready = false; /* known until it is gone, or has another name */
     }
-    if (file.bytes > 0)
-        take_off(log, file.number);
     mutex_unlock(&log->lock);
     return file;
 }
@@ -89,6 +89,7 @@ log_file_remove(struct log *log, const struct log_file *file)
 
     format_file_name(FORMAT_FILE_SEGMENT, file->number, name);
     rc = log->env->ops->unlink(log->env, name);
+    take_off(log, file->number);
     return rc == -ENOENT ? 0 : rc;
 }
 
@@ -108,6 +109,7 @@ log_file_reuse(struct log *log, const struct log_file *file, struct segment *seg
             log->hooks.space_lost(log->hooks.arg, file->bytes);
         return rc;
     }
+    take_off(log, file->number);
     segment->shared = file->shared;
     segment->recycled = true;
     rc = ops->open(log->env, to, ENV_OPEN_DIRECT, &segment->file);

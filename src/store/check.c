@@ -161,6 +161,8 @@ check_segment(struct check *check, struct segment *segment)
 
     check->report->segments++;
     if (log_file_acquire(log, segment, &file, &err) != VARVE_OK) {
+        if (log_segment_state(log, segment->number) == SEGMENT_GONE)
+            return; /* dropped since */
         problem(check, "segment %" PRIu64 ": %s", segment->number, err.message);
         return;
     }
