@@ -345,8 +345,8 @@ enum varve_iter_kind {
 };
 
 /*
- * Iterate over a snapshot of the store, of one namespace or (ns NULL) of all. An iterator keeps old files alive: close it soon, and
- * before the store. One iterator is for one thread at a time. Blocks on the device for index blocks. Of a peer it ends with VARVE_E_TIMEOUT where the
+ * Iterate over a snapshot of the store, of one namespace or (ns NULL) of all. Pages that reclaim drops or moves meanwhile may be left out. An iterator keeps old files alive:
+ * close it soon, and before the store. One iterator is for one thread at a time. Blocks on the device for index blocks. Of a peer it ends with VARVE_E_TIMEOUT where the
  * owner is lost, or was not asked for rows for a minute: begin anew.
  */
 VARVE_API int varve_iter_open(varve_store *store, varve_namespace *ns, enum varve_iter_kind kind, varve_iter **out,

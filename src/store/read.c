@@ -152,6 +152,7 @@ read_missed(struct get *get, struct read_plan *plan)
             missed += is_missed(get, i);
         if (missed == 0 || lookups == LOOKUPS_MAX || !get->source->lost(get))
             return missed;
+        COUNT(&get->store->counters, get_moved, missed);
         get->again = true;
         get->stale = false;
         get->source->locate(get);

@@ -49,7 +49,8 @@
     EVENT(PARCELS, "files passed along")                                                                               \
     EVENT(LINGERING, "calls that another process may have gone on with")                                               \
     EVENT(DROPS, "segments dropped")                                                                                   \
-    EVENT(PAST_END, "reads of a segment that was dropped meanwhile")                                                   \
+    EVENT(MOVED, "pages of a segment that was dropped meanwhile")                                                      \
+    EVENT(RECYCLED, "segments written over the files of dropped ones")                                                 \
     EVENT(CLEARS, "namespaces cleared")                                                                                \
     EVENT(FLUSHES, "flushes")                                                                                          \
     EVENT(RECOVERED, "pages recovered")                                                                                \

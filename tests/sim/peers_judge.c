@@ -274,6 +274,8 @@ peers_count_store(struct peers *peers, varve_store *store)
     PEERS_COUNT(peers, PAGES_OF_PEERS, counters->peer_put_pages);
     PEERS_COUNT(peers, RECOVERED, counters->recovered_pages);
     PEERS_COUNT(peers, DROPS, counters->segments_dropped);
+    PEERS_COUNT(peers, MOVED, counters->get_moved);
+    PEERS_COUNT(peers, RECYCLED, counters->segments_recycled);
     if (counters->recovered_runs_lost > 0)
         sim_fail("%" PRIu64 " runs were lost", (uint64_t)counters->recovered_runs_lost);
     if (counters->get_corrupt > 0) /* no device lies */

@@ -145,7 +145,6 @@ count_run(struct peers *peers)
     PEERS_COUNT(peers, REFUSALS, hits->refusals);
     PEERS_COUNT(peers, RESETS, hits->resets);
     PEERS_COUNT(peers, PARCELS, hits->parcels);
-    PEERS_COUNT(peers, PAST_END, peers->run.disk->hits.past_end);
     peers->totals->runs++;
     peers->totals->digest = sim_mix(peers->totals->digest ^ sched_digest()) ^ sim_disk_digest(peers->run.disk);
 }

@@ -155,7 +155,6 @@ struct sim_hits {
     uint64_t sticky;     /* of these, by faults that last for ever */
     uint64_t no_space;   /* the file system was full */
     uint64_t shorts, agains, stalls;
-    uint64_t past_end; /* reads of a file that was cut to nothing */
     uint64_t lost_syncs, misdirected, lost_writes, flips;
 };
 

@@ -240,10 +240,8 @@ do_read(struct sim_disk *disk, const struct env_io *io)
     const struct sim_bytes *bytes = &file_of(io)->inode->current;
     size_t size = shorten(disk, io, io_bytes(io));
 
-    if (io->offset >= bytes->size) {
-        disk->hits.past_end += bytes->size == 0;
+    if (io->offset >= bytes->size)
         return 0;
-    }
     if (size > bytes->size - io->offset)
         size = bytes->size - io->offset;
     scatter(io, bytes->data + io->offset, size);

@@ -88,15 +88,15 @@ threads_unlink(struct env *env, const char *name)
     return rc;
 }
 
-/* Whatever becomes of its file, a segment that is dropped takes its pages along. (Linked in place of the log's.) */
-int __real_log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep);
-int __wrap_log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep);
+/* From here on the pages of a segment are misses, whatever becomes of its file. (Linked in place of the log's.) */
+bool __real_log_drop_begin(struct log *log, struct segment *segment);
+bool __wrap_log_drop_begin(struct log *log, struct segment *segment);
 
-int
-__wrap_log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep)
+bool
+__wrap_log_drop_begin(struct log *log, struct segment *segment)
 {
     attached->segment_drops++;
-    return __real_log_drop_finish(log, segment, committed, keep);
+    return __real_log_drop_begin(log, segment);
 }
 
 static int
