@@ -137,8 +137,10 @@ count_file(void *arg, const char *name)
 
     switch (format_parse_name(name, &number)) {
     case FORMAT_FILE_SEGMENT:
+        /* Else it may be a dropped one's, which waits for the next segment. */
         known = manifest_state_segment(state, number) != NULL;
-        files->segments++;
+        files->segments += known;
+        known = known || log_has_file(files->run->store->log, number);
         break;
     case FORMAT_FILE_RUN:
         for (size_t i = 0; i < state->run_count; i++)

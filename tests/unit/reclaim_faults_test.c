@@ -396,7 +396,7 @@ test_files_that_stay(void **state)
     store_fault(life.disk, SIM_OP_UNLINK, "*.seg", EIO, 0, 0);
     for (int i = 0; i < 1000 && store_writable(life.store, NULL) == VARVE_OK; i++)
         (void)reclaim_work(life.store, NULL);
-    assert_int_equal(life_stat("segments_dropped"), dropped + 3);
+    assert_in_range(life_stat("segments_dropped"), dropped + 3, dropped + 3 + KEPT);
     assert_int_equal(store_writable(life.store, NULL), VARVE_E_READONLY);
     assert_int_equal(churn_hot_right(), HOT_PAGES);
     sim_disk_faults_clear(life.disk);

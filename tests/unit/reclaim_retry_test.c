@@ -122,9 +122,9 @@ test_files_cannot_be_removed(void **state)
         dropped = life_stat("segments_dropped");
         store_fault(life.disk, SIM_OP_UNLINK, "*.seg", errors[i], 0, 0);
         while ((rc = reclaim_work(life.store, &life.err)) == VARVE_OK)
-            assert_true(life_stat("segments_dropped") <= dropped + 1);
+            assert_true(life_stat("segments_dropped") <= dropped + 1 + KEPT);
         assert_int_equal(rc, VARVE_E_READONLY);
-        assert_int_equal(life_stat("segments_dropped"), dropped + 1);
+        assert_in_range(life_stat("segments_dropped"), dropped + 1, dropped + 1 + KEPT);
         sim_disk_faults_clear(life.disk);
         churn_teardown(state);
         churn_setup(state);

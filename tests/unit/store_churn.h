@@ -12,6 +12,7 @@
 #define PAGE_BYTES  8192
 #define CHAIN_BYTES ((uint64_t)CHAIN_PAGES * PAGE_BYTES)
 #define CAPACITY    ((uint64_t)8 << 20)
+#define KEPT        4   /* files of dropped segments, at most, that are kept before one has to be removed */
 #define HOT         100 /* hot chains from here on */
 #define HOT_CHAINS  10
 #define HOT_PAGES   (HOT_CHAINS * CHAIN_PAGES)
