@@ -51,7 +51,6 @@ struct client {
     struct client_iter iter;
     uint64_t told_ns; /* the peer told last what time its calls took */
     bool greeted;
-    bool gone; /* the other end has closed the connection: nothing of it is in flight any more */
     bool lost; /* it no longer takes the answer that it asked for */
     pthread_t thread;
     /* server->lock: */

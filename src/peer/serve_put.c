@@ -74,8 +74,9 @@ client_put_abandon(struct client *client)
     while ((extent = client->put.extents) != NULL) {
         client->put.extents = extent->next;
         COUNT(&client->store->counters, peer_abandoned, 1);
-        if (!client->gone)
-            log_note_stray(client->store->log, extent->extent->reservation.segment);
+        /* It may be alive, and stopped: what it writes when it goes on must not be found by a recovery, and not lie in another segment. */
+        log_note_stray(client->store->log, extent->extent->reservation.segment);
+        extent->extent->late = true;
         (void)finish_extent(client, extent, -ECONNRESET);
     }
     end_put(client);

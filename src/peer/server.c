@@ -140,7 +140,6 @@ serve_next(struct client *client)
         return look_at_time(client);
     if (rc == -EPROTONOSUPPORT)
         refuse_version(client, &header);
-    client->gone = rc == -EPIPE || rc == -ECONNRESET;
     if (rc < 0)
         return false;
     if (!set_busy(client, true))

@@ -467,7 +467,7 @@ extent_write_entry(const struct extent_write *extent)
 }
 
 /*
- * After a failure: take the header away again or, where the device does not let us, remove the pages in the manifest; if not even that can be done, the
+ * After a failure: take the header away again or, where the device does not let us, or somebody may write it once more, remove the pages in the manifest; if not even that can be done, the
  * store takes no more writes. The pages are reported as not stored; recovery would list them, torn as they are, and find them before a later copy that is whole.
  */
 static void
@@ -479,7 +479,7 @@ take_back_header(const struct extent_write *extent)
     struct manifest_item *items;
     int rc = VARVE_E_NOMEM;
 
-    if (io_write(store->pool, extent->place.file, zeros, sizeof(zeros), header->offset) == 0)
+    if (io_write(store->pool, extent->place.file, zeros, sizeof(zeros), header->offset) == 0 && !extent->late)
         return;
     items = env_zalloc(store->env, header->count * sizeof(items[0]));
     for (uint32_t i = 0; items != NULL && i < header->count; i++) {

@@ -68,6 +68,7 @@ struct extent_write {
     struct encode_window *window;    /* that they belong to */
     uint64_t payload_bytes;          /* as stored */
     uint64_t original_bytes;         /* as put */
+    bool late;                       /* written by another process, which may go on with it when it is given up */
     bool submitted;                  /* all chunks are */
     uint32_t pending;                /* chunks in flight */
     int rc;                          /* first failure: 0 or -errno */
