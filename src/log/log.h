@@ -265,6 +265,7 @@ uint64_t log_open_room(struct log *log, enum log_stream stream);
 
 /* Where the segment's extents end; its file is never shorter. */
 uint64_t log_segment_end(struct log *log, struct segment *segment);
+size_t log_segment_count(struct log *log);
 /* Whether there may be a file of segment `number`: it is in the log, being made, or being dropped. */
 bool log_has_file(struct log *log, uint64_t number);
 /* Grows whenever pages are taken away: a segment dropped, a page removed. */

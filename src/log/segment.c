@@ -427,6 +427,17 @@ log_has_file(struct log *log, uint64_t number)
     return has;
 }
 
+size_t
+log_segment_count(struct log *log)
+{
+    size_t count;
+
+    mutex_lock(&log->lock);
+    count = log->segment_count;
+    mutex_unlock(&log->lock);
+    return count;
+}
+
 uint64_t
 log_losses(struct log *log)
 {

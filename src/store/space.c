@@ -11,6 +11,7 @@
 #define READERS_WAIT_MS   10
 #define READERS_WAITS_MAX 100 /* a second for readers of dropped segments; then more are dropped */
 #define STUCK_MAX         3 /* dropped segments in a row that leave their files: else all would be dropped, and make no room */
+#define DROPS_MIN         64
 #define AHEAD_SHARE       8  /* of the capacity, at most, is kept free for the next segments */
 #define RUN_BYTES_A_PAGE  48 /* of the run that the active memtable will make: about 25, and its locator */
 #define RUN_BYTES_FIXED   ((uint64_t)64 << 10)
@@ -213,6 +214,15 @@ make_room(varve_store *store, varve_error *err)
     return rc == VARVE_MISS ? log_seal(store->log, err) : rc;
 }
 
+/* Since one call began as much was dropped as there is, several times over, and it found no room all the same: there is none to be made. */
+static bool
+in_vain(varve_store *store, uint64_t dropped)
+{
+    uint64_t since = atomic_load_explicit(&store->counters.segments_dropped, memory_order_relaxed) - dropped;
+
+    return since > DROPS_MIN + 4 * log_segment_count(store->log);
+}
+
 /*
  * The index of what is stored is not refused for min_free, nor for the survivors' room when nothing can be reclaimed into that: it is small, and a store that could not
  * write it would not even open.
@@ -222,6 +232,7 @@ take_or_reclaim(varve_store *store, uint64_t bytes, struct log_file *file, varve
 {
     uint64_t capacity = space_capacity(store);
     bool for_index = file == NULL;
+    uint64_t dropped = atomic_load_explicit(&store->counters.segments_dropped, memory_order_relaxed);
     bool reserves = true;
     unsigned failures = 0;
     int rc;
@@ -244,7 +255,8 @@ take_or_reclaim(varve_store *store, uint64_t bytes, struct log_file *file, varve
             reserves = false;
             continue;
         }
-        if (rc == VARVE_MISS)
+        /* Or all was copied from one segment to the next and back again: what is pinned, while puts of others hold the rest. */
+        if (rc == VARVE_MISS || in_vain(store, dropped))
             return error_set(err, VARVE_E_NOSPC,
                              "no segment can be dropped to make room: raise capacity, or lower min_free");
         failures = rc == VARVE_OK ? 0 : failures + 1;

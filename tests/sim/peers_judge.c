@@ -200,14 +200,28 @@ judge_segment(void *arg, const struct segment *segment)
         sim_fail("%s has %zu bytes, not %" PRIu64, name, inode->current.size, segment->bytes);
 }
 
+struct sought {
+    uint64_t number;
+    bool found;
+};
+
+static void
+seek(void *arg, const struct segment *segment)
+{
+    struct sought *sought = arg;
+
+    sought->found = sought->found || segment->number == sought->number;
+}
+
 /* Whether a dropped segment's file waits for the next segment. */
 static bool
 is_kept(varve_store *store, const char *name)
 {
-    uint64_t number = 0;
+    struct sought sought = {.found = false};
 
-    (void)format_parse_name(name, &number);
-    return log_segment_state(store->log, number) == SEGMENT_GONE && log_has_file(store->log, number);
+    (void)format_parse_name(name, &sought.number);
+    log_for_each(store->log, seek, &sought);
+    return !sought.found && log_has_file(store->log, sought.number);
 }
 
 /* No file is one too many, and the store counts what there is. */
