@@ -48,8 +48,8 @@ struct log_hooks {
      */
     int (*space_take)(void *arg, enum log_stream stream, uint64_t bytes, struct log_file *file, varve_error *err);
     void (*space_give_back)(void *arg, uint64_t bytes);
-    /* A dropped segment's last reader let go: may its file be kept? Its `bytes` are then free for segments only. */
-    bool (*file_kept)(void *arg, uint64_t bytes);
+    /* A dropped segment's last reader let go: may its file be kept? Then its bytes are free for segments only, and log_file_ready() is called. */
+    bool (*file_kept)(void *arg, const struct log_file *file);
     /* Or its `bytes` are free again; `removed` false: they stay where they are, since the file could not be removed. */
     void (*segment_gone)(void *arg, uint64_t bytes, bool removed);
     /* `bytes` more are used than were taken: a file could not be removed. */
@@ -244,9 +244,10 @@ void log_drop_cancel(struct log *log, struct segment *segment);
 
 /*
  * Files that are kept: what the next one has of space (0: there is none), and take it, if it is there. Whoever claims a file writes a segment over it, or removes it: 0 or
- * -errno, its space is still used. hooks->space_take() claims.
+ * -errno, its space is still used. hooks->space_take() claims. Which one is the next changes only with log_file_ready() and log_file_claim(), which the caller keeps apart.
  */
 uint64_t log_kept_bytes(struct log *log);
+void log_file_ready(struct log *log, const struct log_file *file);
 struct log_file log_file_claim(struct log *log);
 int log_file_remove(struct log *log, const struct log_file *file);
 

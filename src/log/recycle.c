@@ -40,17 +40,19 @@ void
 log_keep_file(struct log *log, struct segment *segment)
 {
     const struct log_file file = {.number = segment->number, .bytes = log_segment_space(segment)};
-    bool kept, removed;
 
     segment_destroy(segment);
-    kept = log->hooks.file_kept(log->hooks.arg, file.bytes);
-    removed = !kept && log_file_remove(log, &file) == 0;
+    if (!log->hooks.file_kept(log->hooks.arg, &file))
+        log->hooks.segment_gone(log->hooks.arg, file.bytes, log_file_remove(log, &file) == 0);
+}
+
+void
+log_file_ready(struct log *log, const struct log_file *file)
+{
     mutex_lock(&log->lock);
-    for (uint32_t i = 0; kept && i < log->kept_count; i++)
-        log->kept[i].ready = log->kept[i].ready || log->kept[i].file.number == file.number;
+    for (uint32_t i = 0; i < log->kept_count; i++)
+        log->kept[i].ready = log->kept[i].ready || log->kept[i].file.number == file->number;
     mutex_unlock(&log->lock);
-    if (!kept)
-        log->hooks.segment_gone(log->hooks.arg, file.bytes, removed);
 }
 
 uint64_t

@@ -162,8 +162,7 @@ take_now(varve_store *store, const struct claim *claim)
     space->used += claim->bytes;
     space->taken += claim->bytes;
     if (with > 0) {
-        *claim->file =
-            log_file_claim(store->log); /* claimed under space.lock only: it is the one that was asked about */
+        *claim->file = log_file_claim(store->log); /* the one that was asked about: space.lock keeps others out */
         space->kept -= claim->file->bytes;
     }
     return true;
@@ -339,7 +338,7 @@ space_segment_gone(varve_store *store, uint64_t bytes, bool removed)
 }
 
 bool
-space_keep_file(varve_store *store, uint64_t bytes)
+space_keep_file(varve_store *store, const struct log_file *file)
 {
     struct space *space = &store->space;
     bool keep = disk_allows(store, 0, 0);
@@ -347,8 +346,9 @@ space_keep_file(varve_store *store, uint64_t bytes)
     mutex_lock(&space->lock);
     keep = keep && space->used + space->kept <= space->capacity;
     if (keep) {
-        come_back(store, bytes);
-        space->kept += bytes;
+        come_back(store, file->bytes);
+        space->kept += file->bytes;
+        log_file_ready(store->log, file);
     }
     mutex_unlock(&space->lock);
     return keep;

@@ -250,7 +250,7 @@ void space_count(varve_store *store, uint64_t bytes);
 void space_give_back(varve_store *store, uint64_t bytes);
 /* See log.h. */
 void space_segment_gone(varve_store *store, uint64_t bytes, bool removed);
-bool space_keep_file(varve_store *store, uint64_t bytes);
+bool space_keep_file(varve_store *store, const struct log_file *file);
 /* Give up one of the files that are kept for segments. False: there is none. */
 bool space_remove_kept(varve_store *store);
 /* What the directory holds, by the accounts. */

@@ -43,9 +43,9 @@ hook_segment_gone(void *arg, uint64_t bytes, bool removed)
 }
 
 static bool
-hook_file_kept(void *arg, uint64_t bytes)
+hook_file_kept(void *arg, const struct log_file *file)
 {
-    return space_keep_file(arg, bytes);
+    return space_keep_file(arg, file);
 }
 
 static void
