@@ -213,13 +213,10 @@ make_room(varve_store *store, varve_error *err)
     return rc == VARVE_MISS ? log_seal(store->log, err) : rc;
 }
 
-/* Since one call began as much was dropped as there is, several times over, and it found no room all the same: there is none to be made. */
-static bool
-in_vain(varve_store *store, uint64_t dropped)
+static uint64_t
+segments_dropped(varve_store *store)
 {
-    uint64_t since = atomic_load_explicit(&store->counters.segments_dropped, memory_order_relaxed) - dropped;
-
-    return since > DROPS_MIN + 4 * log_segment_count(store->log);
+    return atomic_load_explicit(&store->counters.segments_dropped, memory_order_relaxed);
 }
 
 /*
@@ -231,7 +228,8 @@ take_or_reclaim(varve_store *store, uint64_t bytes, struct log_file *file, varve
 {
     uint64_t capacity = space_capacity(store);
     bool for_index = file == NULL;
-    uint64_t dropped = atomic_load_explicit(&store->counters.segments_dropped, memory_order_relaxed);
+    /* As much as there is, several times over, is not dropped without making room, unless there is none to be made. */
+    uint64_t dropped_max = segments_dropped(store) + DROPS_MIN + 4 * log_segment_count(store->log);
     bool reserves = true;
     unsigned failures = 0;
     int rc;
@@ -255,7 +253,7 @@ take_or_reclaim(varve_store *store, uint64_t bytes, struct log_file *file, varve
             continue;
         }
         /* Or all was copied from one segment to the next and back again: what is pinned, while puts of others hold the rest. */
-        if (rc == VARVE_MISS || in_vain(store, dropped))
+        if (rc == VARVE_MISS || segments_dropped(store) > dropped_max)
             return error_set(err, VARVE_E_NOSPC,
                              "no segment can be dropped to make room: raise capacity, or lower min_free");
         failures = rc == VARVE_OK ? 0 : failures + 1;
