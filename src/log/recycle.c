@@ -39,7 +39,8 @@ take_off(struct log *log, uint64_t number)
 void
 log_keep_file(struct log *log, struct segment *segment)
 {
-    const struct log_file file = {.number = segment->number, .bytes = log_segment_space(segment)};
+    const struct log_file file = {
+        .number = segment->number, .bytes = log_segment_space(segment), .shared = segment->shared};
 
     segment_destroy(segment);
     if (!log->hooks.file_kept(log->hooks.arg, &file))
@@ -83,6 +84,18 @@ log_file_claim(struct log *log)
     return file;
 }
 
+/* What fails leaves the bytes to whoever has the file open, for as long as that is. */
+static void
+cut_file(struct log *log, const char *name)
+{
+    struct env_file *file;
+
+    if (log->env->ops->open(log->env, name, 0, &file) < 0)
+        return;
+    (void)log->env->ops->truncate(file, 0);
+    log->env->ops->close(file);
+}
+
 int
 log_file_remove(struct log *log, const struct log_file *file)
 {
@@ -90,6 +103,8 @@ log_file_remove(struct log *log, const struct log_file *file)
     int rc;
 
     format_file_name(FORMAT_FILE_SEGMENT, file->number, name);
+    if (file->shared) /* else its space comes back when the others close it */
+        cut_file(log, name);
     rc = log->env->ops->unlink(log->env, name);
     take_off(log, file->number);
     return rc == -ENOENT ? 0 : rc;
