@@ -10,6 +10,7 @@
 
 #include "script_run.h"
 #include "sim_log.h"
+#include "sim_seeds.h"
 
 #define SECONDS_A_SEED 120
 #define EXIT_SKIPPED   77
@@ -183,10 +184,8 @@ parse(int argc, char **argv, struct arguments *args)
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 's') {
-            args->first = strtoull(optarg, &rest, 0);
-            if (strncmp(rest, "..", 2) != 0)
+            if (!sim_seeds_range(optarg, &args->first, &args->last))
                 return false;
-            args->last = strtoull(rest + 2, &rest, 0);
         } else if (option == 'o') {
             args->ops = strtoull(optarg, &rest, 0);
         } else if (option == 'e') {

@@ -2,17 +2,15 @@
 /* sim_peers: run a store that several processes share, seed by seed. The first failure ends the process, with the line that repeats it. */
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "peers.h"
 #include "sim_log.h"
+#include "sim_seeds.h"
 
-#define CALLS_DEFAULT   200
-#define SECONDS_A_RUN   240 /* far more than any run takes */
-#define SEED_LINE_BYTES 256
+#define CALLS_DEFAULT 200
+#define SECONDS_A_RUN 240 /* far more than any run takes */
 
 struct arguments {
     uint64_t first, last, calls;
@@ -31,16 +29,6 @@ static const char usage[] =
     "  --verbose     print every call, every operation of the disk, and every change of thread\n";
 
 static char repro[128]; /* of the present run */
-
-/* An assertion, or a sanitizer, ends the process: say how to repeat the run. */
-static void
-on_abort(int signal_number)
-{
-    (void)signal_number;
-    if (write(STDOUT_FILENO, "repro: ", 7) < 0 || write(STDOUT_FILENO, repro, strlen(repro)) < 0 ||
-        write(STDOUT_FILENO, "\n", 1) < 0)
-        _exit(2);
-}
 
 static void
 run_one(const struct arguments *args, uint64_t seed, uint64_t calls, struct peers_totals *totals)
@@ -61,35 +49,20 @@ run_one(const struct arguments *args, uint64_t seed, uint64_t calls, struct peer
         sim_fail("the same seed made two different runs");
 }
 
-/* Runs that failed once. False: the file is not such a list. */
+struct file_runs {
+    const struct arguments *args;
+    struct peers_totals *totals;
+};
+
 static bool
-run_file(const struct arguments *args, struct peers_totals *totals)
+run_named(void *arg, uint64_t seed, uint64_t calls, const char *how)
 {
-    FILE *file = fopen(args->file, "r");
-    char line[SEED_LINE_BYTES];
-    bool good = true;
+    const struct file_runs *runs = arg;
 
-    if (file == NULL) {
-        perror(args->file);
+    if (*how != '\0')
         return false;
-    }
-    while (good && fgets(line, sizeof(line), file) != NULL) {
-        uint64_t seed, calls;
-        char *rest;
-
-        line[strcspn(line, "#\n")] = '\0';
-        if (line[strspn(line, " \t")] == '\0')
-            continue;
-        seed = strtoull(line, &rest, 0);
-        calls = strtoull(rest, &rest, 0);
-        good = calls > 0 && rest[strspn(rest, " \t")] == '\0';
-        if (good)
-            run_one(args, seed, calls, totals);
-        else
-            (void)fprintf(stderr, "%s: a line is not SEED OPS: %s\n", args->file, line);
-    }
-    (void)fclose(file);
-    return good;
+    run_one(runs->args, seed, calls, runs->totals);
+    return true;
 }
 
 static bool
@@ -109,10 +82,8 @@ parse(int argc, char **argv, struct arguments *args)
             args->first = args->last = strtoull(optarg, &rest, 0);
             break;
         case 'r':
-            args->first = strtoull(optarg, &rest, 0);
-            if (strncmp(rest, "..", 2) != 0)
+            if (!sim_seeds_range(optarg, &args->first, &args->last))
                 return false;
-            args->last = strtoull(rest + 2, &rest, 0);
             break;
         case 'f':
             args->file = optarg;
@@ -149,8 +120,8 @@ main(int argc, char **argv)
         return 2;
     }
     sim_log_verbose(args.verbose);
-    (void)signal(SIGABRT, on_abort);
-    if (args.file != NULL && !run_file(&args, &totals))
+    sim_seeds_repro(repro);
+    if (args.file != NULL && sim_seeds_file(args.file, "", run_named, &(struct file_runs){&args, &totals}) < 0)
         return 2;
     for (uint64_t seed = args.first; args.file == NULL && seed <= args.last; seed++)
         run_one(&args, seed, args.calls, &totals);

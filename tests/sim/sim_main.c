@@ -9,11 +9,11 @@
 
 #include "sim_driver.h"
 #include "sim_log.h"
+#include "sim_seeds.h"
 
-#define OPS_DEFAULT     80
-#define SECONDS_A_RUN   120 /* far more than any run takes */
-#define SEED_LINE_BYTES 256
-#define REPRO_BYTES     4096
+#define OPS_DEFAULT   80
+#define SECONDS_A_RUN 120 /* far more than any run takes */
+#define REPRO_BYTES   4096
 
 struct arguments {
     struct sim_plan plan;
@@ -155,41 +155,17 @@ run_seed(struct sim_plan plan, struct sim_totals *totals)
         plan.nth += 1 + plan.nth / 100;
 }
 
-/* Runs that failed once. */
 static bool
-run_file(const char *path, struct sim_totals *totals)
+run_named(void *arg, uint64_t seed, uint64_t ops, const char *how)
 {
-    FILE *file = fopen(path, "r");
-    char line[SEED_LINE_BYTES];
-    bool good = true;
+    struct sim_plan plan = {.seed = seed, .ops = ops, .trouble = SIM_TROUBLE_NONE};
 
-    if (file == NULL) {
-        perror(path);
+    if (strcmp(how, "faults") == 0)
+        plan.trouble = SIM_TROUBLE_RANDOM;
+    else if (*how != '\0' && (strncmp(how, "nth=", 4) != 0 || !parse_nth(how + 4, &plan)))
         return false;
-    }
-    while (good && fgets(line, sizeof(line), file) != NULL) {
-        struct sim_plan plan = {.trouble = SIM_TROUBLE_NONE};
-        char *rest;
-
-        line[strcspn(line, "#\n")] = '\0';
-        if (line[strspn(line, " \t")] == '\0')
-            continue;
-        plan.seed = strtoull(line, &rest, 0);
-        plan.ops = strtoull(rest, &rest, 0);
-        rest += strspn(rest, " \t");
-        rest[strcspn(rest, " \t")] = '\0';
-        if (strcmp(rest, "faults") == 0)
-            plan.trouble = SIM_TROUBLE_RANDOM;
-        else if (strncmp(rest, "nth=", 4) == 0 && !parse_nth(rest + 4, &plan))
-            plan.ops = 0;
-        good = plan.ops > 0;
-        if (good)
-            (void)run_one(&plan, totals);
-        else
-            (void)fprintf(stderr, "%s: a line is not SEED OPS [faults|nth=OP,N]: %s\n", path, line);
-    }
-    (void)fclose(file);
-    return good;
+    (void)run_one(&plan, arg);
+    return true;
 }
 
 /* One option with its value; false: the value is not one. */
@@ -203,11 +179,7 @@ parse_option(int option, const char *value, struct arguments *args)
         args->first = args->last = strtoull(value, &rest, 0);
         break;
     case 'r':
-        args->first = strtoull(value, &rest, 0);
-        if (strncmp(rest, "..", 2) != 0)
-            return false;
-        args->last = strtoull(rest + 2, &rest, 0);
-        break;
+        return sim_seeds_range(value, &args->first, &args->last);
     case 'f':
         args->file = value;
         break;
@@ -266,7 +238,7 @@ run_all(const struct arguments *args)
     enum sim_need range = args->plan.trouble == SIM_TROUBLE_RANDOM ? SIM_NEED_FAULTS : SIM_NEED_CRASHES;
     struct sim_plan plan = args->plan;
 
-    if (args->file != NULL && !run_file(args->file, &totals))
+    if (args->file != NULL && sim_seeds_file(args->file, " [faults|nth=OP,N]", run_named, &totals) < 0)
         return 2;
     for (plan.seed = args->first; args->file == NULL && plan.seed <= args->last; plan.seed++)
         run_seed(plan, &totals);

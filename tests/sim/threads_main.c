@@ -2,17 +2,15 @@
 /* sim_threads: run the store with several clients at once, seed by seed. The first failure ends the process, with the line that repeats it. */
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "sim_log.h"
+#include "sim_seeds.h"
 #include "threads.h"
 
-#define CALLS_DEFAULT   100
-#define SECONDS_A_RUN   120 /* far more than any run takes */
-#define SEED_LINE_BYTES 256
+#define CALLS_DEFAULT 100
+#define SECONDS_A_RUN 120 /* far more than any run takes */
 
 struct arguments {
     struct threads_plan plan;
@@ -35,16 +33,6 @@ static const char usage[] =
     "  --verbose     print every call, every operation of the disk, and every change of thread\n";
 
 static char repro[128]; /* of the present run */
-
-/* An assertion, or a sanitizer, ends the process: say how to repeat the run. */
-static void
-on_abort(int signal_number)
-{
-    (void)signal_number;
-    if (write(STDOUT_FILENO, "repro: ", 7) < 0 || write(STDOUT_FILENO, repro, strlen(repro)) < 0 ||
-        write(STDOUT_FILENO, "\n", 1) < 0)
-        _exit(2);
-}
 
 static void
 run_one(const struct arguments *args, uint64_t seed, uint64_t calls, bool faults, struct threads_totals *totals)
@@ -73,41 +61,21 @@ run_one(const struct arguments *args, uint64_t seed, uint64_t calls, bool faults
         sim_fail("the same seed made two different runs");
 }
 
-/* Runs that failed once. Returns how many there were, or -1. */
-static int64_t
-run_file(const struct arguments *args, struct threads_totals *totals)
+struct file_runs {
+    const struct arguments *args;
+    struct threads_totals *totals;
+};
+
+static bool
+run_named(void *arg, uint64_t seed, uint64_t calls, const char *how)
 {
-    FILE *file = fopen(args->file, "r");
-    char line[SEED_LINE_BYTES];
-    int64_t runs = 0;
+    const struct file_runs *runs = arg;
+    bool faults = strcmp(how, "faults") == 0;
 
-    if (file == NULL) {
-        perror(args->file);
-        return -1;
-    }
-    while (runs >= 0 && fgets(line, sizeof(line), file) != NULL) {
-        uint64_t seed, calls;
-        bool faults;
-        char *rest;
-
-        line[strcspn(line, "#\n")] = '\0';
-        if (line[strspn(line, " \t")] == '\0')
-            continue;
-        seed = strtoull(line, &rest, 0);
-        calls = strtoull(rest, &rest, 0);
-        rest += strspn(rest, " \t");
-        faults = strncmp(rest, "faults", 6) == 0;
-        rest += faults ? 6 : 0;
-        if (calls == 0 || rest[strspn(rest, " \t")] != '\0') {
-            (void)fprintf(stderr, "%s: a line is not SEED OPS [faults]: %s\n", args->file, line);
-            runs = -1;
-        } else {
-            run_one(args, seed, calls, faults, totals);
-            runs++;
-        }
-    }
-    (void)fclose(file);
-    return runs;
+    if (!faults && *how != '\0')
+        return false;
+    run_one(runs->args, seed, calls, faults, runs->totals);
+    return true;
 }
 
 static bool
@@ -131,10 +99,8 @@ parse(int argc, char **argv, struct arguments *args)
             args->first = args->last = strtoull(optarg, &rest, 0);
             break;
         case 'r':
-            args->first = strtoull(optarg, &rest, 0);
-            if (strncmp(rest, "..", 2) != 0)
+            if (!sim_seeds_range(optarg, &args->first, &args->last))
                 return false;
-            args->last = strtoull(rest + 2, &rest, 0);
             break;
         case 'f':
             args->file = optarg;
@@ -176,9 +142,9 @@ main(int argc, char **argv)
         return 2;
     }
     sim_log_verbose(args.verbose);
-    (void)signal(SIGABRT, on_abort);
+    sim_seeds_repro(repro);
     if (args.file != NULL)
-        runs = run_file(&args, &totals);
+        runs = sim_seeds_file(args.file, " [faults]", run_named, &(struct file_runs){&args, &totals});
     for (uint64_t seed = args.first; args.file == NULL && seed <= args.last; seed++) {
         run_one(&args, seed, args.plan.calls, args.plan.faults, &totals);
         runs++;
