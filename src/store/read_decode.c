@@ -32,7 +32,8 @@ settle(struct get *get, uint32_t index, int status)
 
     page->status = status;
     if (status == VARVE_E_CORRUPT && get->source->cut && !get->again) {
-        page->status = VARVE_MISS; /* its segment may have been dropped, and another written over it: ask again first */
+        page->status =
+            VARVE_MISS; /* its segment may have been dropped, and cut, or another written over it: ask again first */
         get->stale = true;
     } else if (status == VARVE_E_CORRUPT) {
         page->status = VARVE_MISS;

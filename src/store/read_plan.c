@@ -79,7 +79,6 @@ read_done(struct io *io)
     struct read *read = (struct read *)io;
     struct get *get = read->get;
     struct env *env = get->store->env;
-    int rc = io->result == -ENODATA && get->source->cut ? -ESTALE : io->result;
     uint64_t bytes = 0;
 
     get->last_read_ns = env->ops->now_ns(env);
@@ -91,11 +90,10 @@ read_done(struct io *io)
             copy_to_page(get, part->page, part->page_offset, read->bounce + part->read_offset, part->size);
             COUNT(&get->store->counters, get_copied_bytes, part->size);
         }
-        read_part_done(get, part->page, rc);
+        read_part_done(get, part->page, io->result);
     }
     get->device_bytes =
         atomic_fetch_add_explicit(&get->store->device_bytes, bytes, memory_order_relaxed) + bytes - get->device_began;
-    get->stale = get->stale || rc == -ESTALE;
     get->source->close(get, &read->file);
     get->reads--;
     bounce_give_back(&get->bounce, read->bounce);
