@@ -199,6 +199,7 @@ main(int argc, char **argv)
         {"json", CLI_FLAG, &settings.json, NULL, "one JSON object a line", 0, 0, 'j'},
     };
     const struct cli_spec spec = {.name = "ablation_bench",
+                                  .is_program = true,
                                   .operands = "DIR",
                                   .description = description,
                                   .examples = examples,

@@ -362,6 +362,7 @@ main(int argc, char **argv)
     };
     const struct cli_spec spec = {
         .name = "churn_bench",
+        .is_program = true,
         .operands = "DIR",
         .description = "Gets and puts in a store with and without reclaim. DIR is kept: remove it afterwards.\n",
         .examples =

@@ -228,6 +228,7 @@ main(int argc, char **argv)
     };
     const struct cli_spec spec = {
         .name = "shift_bench",
+        .is_program = true,
         .operands = "DIR",
         .description = "Conversations grow and are looked for, in stages of different mixes. First --prepare a store "
                        "in DIR, then run stages on\n"

@@ -14,7 +14,7 @@
  *    within a second; see `sync_interval_ms`, VARVE_PUT_SYNC and varve_sync().
  *  - Any number of processes of one user may open a directory. The first owns the store; the others are its peers, and one of them takes over when it is
  *    gone (docs/sharing.md). With the option `share` off a second varve_open() gets VARVE_E_LOCKED.
- *  - A store is not usable in a child after fork(): every call there fails with VARVE_E_ARG. Open it there instead.
+ *  - A store is not usable in a child after fork(): every call there that returns a status fails with VARVE_E_ARG. Open it there instead.
  *  - A failed fsync is final: from then on the store serves reads that verify, refuses writes with VARVE_E_READONLY, and
  *    must be reopened.
  *  - Local file systems only (ext4, xfs, tmpfs, ...). Network file systems do not keep the promises above.
@@ -72,7 +72,7 @@ enum varve_status {
     VARVE_E_IO = -1003,    /* the device failed; os_errno says how. The page was not stored, or not read           */
     VARVE_E_NOSPC = -1004, /* the file system is full, or the page does not fit in `capacity`: free space or raise it */
     VARVE_E_CORRUPT = -1005,  /* a file of the store failed its checksum: run `varve check`                          */
-    VARVE_E_VERSION = -1006,  /* written by a newer version: upgrade                                                */
+    VARVE_E_VERSION = -1006,  /* written by a newer version, or its owner speaks another: use one version for all   */
     VARVE_E_LOCKED = -1007,   /* the store is in use, and not shared */
     VARVE_E_READONLY = -1008, /* an fsync failed, or the file system is read-only: fix the disk, reopen the store     */
     VARVE_E_NOSTORE = -1009,  /* the directory holds no store (and `create` is off, or it holds other files)         */
@@ -128,7 +128,8 @@ VARVE_API int varve_options_get(const varve_options *options, const char *name, 
 VARVE_API int varve_open(const char *path, const varve_options *options, varve_store **out, varve_error *err);
 
 /*
- * Finish what is in flight, make everything durable, release the directory and free the store. The caller must have stopped all other
+ * Finish what is in flight, release the directory and free the store. The process that owns the store makes everything durable first; what another one
+ * put is durable with the owner's next sync, or after varve_sync(). The caller must have stopped all other
  * calls on it and closed its iterators. The store is gone afterwards even when an error is returned (the last sync failed; what
  * a killed process keeps is kept). NULL is a no-op. Blocks on the device.
  */
@@ -137,7 +138,8 @@ VARVE_API int varve_close(varve_store *store, varve_error *err);
 /* Return once every batch acknowledged before the call survives a power failure. Blocks on the device. */
 VARVE_API int varve_sync(varve_store *store, varve_error *err);
 
-/* Change a live option (varve_option_desc.live). Takes effect with the next decision it governs; rewrites nothing. */
+/* Change a live option (varve_option_desc.live). Takes effect with the next decision it governs; rewrites nothing. Where
+ * another process owns the store, it is that one's option, for all. */
 VARVE_API int varve_option_set(varve_store *store, const char *name, const char *value, varve_error *err);
 
 /*
@@ -177,7 +179,8 @@ VARVE_API int varve_namespace_open(varve_store *store, const char *name, const v
 VARVE_API int varve_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err);
 
 /*
- * Limits of a namespace. They are this process's, as options are, and not stored: set them again after each varve_open().
+ * Limits of a namespace. The process that owns the store keeps them, for all that share it. They are not stored: set them again after each varve_open(); when
+ * another process takes over, each repeats its own.
  */
 typedef struct varve_namespace_limits {
     uint32_t struct_size;
@@ -204,8 +207,8 @@ typedef struct varve_namespace_limits {
  * value for ever); naming it as a parent, or touching it, does not. Under a time to live nothing comes back that was given up: not for a quota, nor for capacity
  * either. Pages that are there when a time to live is set, after varve_open() too, count as used then. Pages of 0 bytes do not expire.
  *
- * Each namespace with limits takes 256 KiB of memory. Reads the index the first time after varve_open(). VARVE_OK, VARVE_E_ARG or VARVE_E_NOMEM; on
- * failure nothing has changed.
+ * Each namespace with limits takes 256 KiB of memory. Reads the index the first time after varve_open(). VARVE_OK, VARVE_E_ARG or VARVE_E_NOMEM: then
+ * nothing has changed; VARVE_E_TIMEOUT: the process that owns the store did not answer, and may do it yet.
  */
 VARVE_API int varve_namespace_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits,
                                          varve_error *err);
@@ -229,7 +232,7 @@ enum varve_put_flags {
  * wrong or unknown ones cost speed, never correctness.
  *
  * pages[i].status on return: VARVE_OK (stored, or was stored already), VARVE_E_ARG (page too large, bad iov), VARVE_E_NOSPC,
- * VARVE_E_IO, VARVE_E_READONLY, VARVE_E_NOMEM. An id that occurs twice in the batch is stored once.
+ * VARVE_E_IO, VARVE_E_READONLY, VARVE_E_NOMEM, VARVE_E_TIMEOUT (the process that owns the store did not answer; the page may be stored all the same). An id that occurs twice in the batch is stored once.
  * VARVE_SKIPPED: not stored, on purpose. In a store that is full: pages that could not be hit, since `parent` is given and not stored, or their chain is longer than
  * the store. With `write_budget`: of the new pages of a batch the first ones are stored, the fewer the less of the budget is left; none where pages[0] is
  * new and `parent` is given and not stored; and none after a page that failed. So, but for failing devices, no page is stored without the one
@@ -423,7 +426,8 @@ typedef struct varve_stat_desc {
 /* The statistic at `index`, or NULL past the last. Static storage. */
 VARVE_API const varve_stat_desc *varve_stat_describe(size_t index);
 
-/* Fill values[0..count) with the first `count` statistics; returns how many there are. Never blocks on the device. */
+/* Fill values[0..count) with the first `count` statistics; returns how many there are. Never blocks on the device, but
+ * asks the process that owns the store for gauges, where that is another. */
 VARVE_API size_t varve_stats_get(varve_store *store, uint64_t *values, size_t count);
 
 /*

@@ -115,11 +115,18 @@ cli_nearest(const char *name, const char *const *names, size_t count)
     return nearest;
 }
 
+/* What is typed before the name. */
+static const char *
+command_of(const struct cli_spec *spec)
+{
+    return spec->is_program ? "" : "varve ";
+}
+
 static void
 print_help(const struct cli_spec *spec)
 {
-    (void)printf("Usage: varve %s%s%s [options]\n\n%s\nOptions:\n", spec->name, *spec->operands == '\0' ? "" : " ",
-                 spec->operands, spec->description);
+    (void)printf("Usage: %s%s%s%s [options]\n\n%s\nOptions:\n", command_of(spec), spec->name,
+                 *spec->operands == '\0' ? "" : " ", spec->operands, spec->description);
     for (size_t i = 0; i < spec->option_count; i++) {
         const struct cli_option *option = &spec->options[i];
         char left[64];
@@ -242,7 +249,7 @@ explain_bad_option(const struct cli_spec *spec, int found, const char *word)
     char plain[NAME_MAX_BYTES];
 
     if (found == ':') {
-        cli_error("%s: the option %s needs a value; see 'varve %s --help'", spec->name, word, spec->name);
+        cli_error("%s: the option %s needs a value; see '%s%s --help'", spec->name, word, command_of(spec), spec->name);
         return;
     }
     for (size_t i = 0; i < spec->option_count; i++)
@@ -252,7 +259,7 @@ explain_bad_option(const struct cli_spec *spec, int found, const char *word)
     if (nearest != NULL)
         cli_error("%s: unknown option '%s'; did you mean '--%s'?", spec->name, word, nearest);
     else
-        cli_error("%s: unknown option '%s'; see 'varve %s --help'", spec->name, word, spec->name);
+        cli_error("%s: unknown option '%s'; see '%s%s --help'", spec->name, word, command_of(spec), spec->name);
 }
 
 static void
@@ -324,8 +331,8 @@ cli_parse(const struct cli_spec *spec, int *argc, char ***argv, int *exit_code)
             cli_error("%s: '%s' is one word too many", spec->name, (*argv)[spec->operands_max]);
         else
             cli_error("%s: something is missing", spec->name);
-        (void)fprintf(stderr, "Usage: varve %s %s [options]; 'varve %s --help' tells more\n", spec->name,
-                      spec->operands, spec->name);
+        (void)fprintf(stderr, "Usage: %s%s %s [options]; '%s%s --help' tells more\n", command_of(spec), spec->name,
+                      spec->operands, command_of(spec), spec->name);
         return false;
     }
     *exit_code = CLI_EXIT_OK;

@@ -48,7 +48,7 @@ struct cli_option {
     }
 
 struct cli_spec {
-    const char *name;        /* of the subcommand */
+    const char *name;        /* of the subcommand, or program */
     const char *operands;    /* shown in the usage line, "" for none */
     const char *description; /* paragraphs */
     const char *examples;    /* commands with a line of explanation each */
@@ -56,6 +56,7 @@ struct cli_spec {
     size_t option_count;
     int operands_min;
     int operands_max;
+    bool is_program; /* not a subcommand of varve */
 };
 
 /*

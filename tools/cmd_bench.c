@@ -39,7 +39,7 @@ static const char examples[] =
     "      both I/O engines, one JSON object a phase\n"
     "  varve bench /mnt/nvme/bench --page-bytes 16K --pages 65536 \\\n"
     "    --engines varve,raw,file,file-threads,rocksdb,lmdb,hashlog\n"
-    "      the store and its peers: same bytes, same order, cold caches\n"
+    "      the store and others: same bytes, same order, cold caches\n"
     "  varve bench /mnt/nvme/bench --page-bytes 1M --pages 4096 --content bf16 --codecs off,on,auto\n"
     "      what coding the pages does to the speed of puts and gets\n"
     "  varve bench /tmp/bench --page-bytes 0 --pages 10000000 --batch 2000\n"
@@ -400,7 +400,7 @@ cmd_bench(int argc, char **argv)
     };
     const struct cli_spec spec = {"bench",  "DIR",   description == NULL ? description_begin : description,
                                   examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,        1};
+                                  1,        1,       false};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {

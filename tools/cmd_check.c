@@ -97,7 +97,7 @@ cmd_check(int argc, char **argv)
         CLI_STORE_OPTIONS(&store_options),
     };
     const struct cli_spec spec = {"check", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,       1};
+                                  1,       1,     false};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code))

@@ -293,7 +293,7 @@ dump_file(const char *path)
 int
 cmd_dump(int argc, char **argv)
 {
-    const struct cli_spec spec = {"dump", "FILE", description, examples, NULL, 0, 1, 1};
+    const struct cli_spec spec = {"dump", "FILE", description, examples, NULL, 0, 1, 1, false};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code))

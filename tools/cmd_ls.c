@@ -233,7 +233,7 @@ cmd_ls(int argc, char **argv)
         CLI_STORE_OPTIONS(&command.options),
     };
     const struct cli_spec spec = {"ls", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,    1};
+                                  1,    1,     false};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {

@@ -34,7 +34,7 @@ cmd_options(int argc, char **argv)
     const struct cli_option options[] = {
         {"json", CLI_FLAG, &json, NULL, "print one JSON object an option", 0, 0, 'j'},
     };
-    const struct cli_spec spec = {"options", "", description, examples, options, 1, 0, 0};
+    const struct cli_spec spec = {"options", "", description, examples, options, 1, 0, 0, false};
     const varve_option_desc *option;
     int exit_code;
 

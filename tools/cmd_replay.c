@@ -368,7 +368,7 @@ cmd_replay(int argc, char **argv)
         {"progress", CLI_FLAG, &settings->progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
     };
     const struct cli_spec spec = {
-        "replay", "TRACE", description, examples, options, sizeof(options) / sizeof(options[0]), 1, 1};
+        "replay", "TRACE", description, examples, options, sizeof(options) / sizeof(options[0]), 1, 1, false};
     int exit_code;
 
     if (take_serve(&argc, argv))

@@ -386,8 +386,15 @@ cmd_serve(int argc, char **argv)
         {"no-verify", CLI_FLAG, &command.no_verify, NULL, "do not compare what is read", 0, 0, 0},
         {"json", CLI_FLAG, &command.json, NULL, "print a JSON object a run", 0, 0, 'j'},
     };
-    const struct cli_spec spec = {
-        "replay --serve", "TRACE [DIR]", description, examples, options, sizeof(options) / sizeof(options[0]), 1, 2};
+    const struct cli_spec spec = {"replay --serve",
+                                  "TRACE [DIR]",
+                                  description,
+                                  examples,
+                                  options,
+                                  sizeof(options) / sizeof(options[0]),
+                                  1,
+                                  2,
+                                  false};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {

@@ -73,7 +73,7 @@ cmd_share(int argc, char **argv)
         CLI_STORE_OPTIONS(&store_options),
     };
     const struct cli_spec spec = {"serve", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,       1};
+                                  1,       1,     false};
     varve_store *store;
     sigset_t signals;
     int exit_code;

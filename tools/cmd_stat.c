@@ -12,14 +12,14 @@
 #include "published_stats.h"
 #include "store_stats.h"
 
-static const char description[] =
-    "Open the store in DIR and print its statistics. Gauges describe the store; counters "
-    "count since it was opened, so here\n"
-    "they show what opening it took. Of a store that is in use they are those of the "
-    "process that owns it, its peers among them\n"
-    "(peers, peer_*). If that does not share the store (option share), what it wrote to "
-    "DIR.prom is printed, as\n"
-    "the SGLang plugin does every few seconds. The last decisions of the controller of the index come behind them.\n";
+static const char description[] = "Open the store in DIR and print its statistics. Gauges describe the store; counters "
+                                  "count since it was opened, so here\n"
+                                  "they show what opening it took. Of a store that is in use they are those of the "
+                                  "process that owns it, its peers among them\n"
+                                  "(peers, peer_*). If that does not share the store (option share), what it keeps in "
+                                  "DIR.prom is printed, where\n"
+                                  "it writes that file (the SGLang plugin does with \"metrics_file\"). The last "
+                                  "decisions of the controller of the index come behind them.\n";
 
 static const char examples[] = "  varve stat /mnt/nvme/kv\n"
                                "      name, value and meaning of each\n"
@@ -127,7 +127,7 @@ cmd_stat(int argc, char **argv)
         CLI_STORE_OPTIONS(&store_options),
     };
     const struct cli_spec spec = {"stat", "DIR", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,      1};
+                                  1,      1,     false};
     int exit_code;
 
     if (cli_parse(&spec, &argc, &argv, &exit_code)) {

@@ -121,7 +121,7 @@ cmd_trace(int argc, char **argv)
         {"progress", CLI_FLAG, &progress, NULL, "show progress even when this is no terminal", 0, 0, 0},
     };
     const struct cli_spec spec = {"trace", "KIND", description, examples, options, sizeof(options) / sizeof(options[0]),
-                                  1,       1};
+                                  1,       1,      false};
     struct trace_settings settings;
     enum trace_kind kind;
     int exit_code;

@@ -109,7 +109,9 @@ class Store:
         self._native.sync()
 
     def close(self) -> None:
-        """Wait for the calls in flight, make everything durable, release the directory.
+        """Wait for the calls in flight and release the directory.
+
+        The process that owns the store makes everything durable first; in another one, call sync() before where that matters.
 
         Calls that begin later raise varve.Error. Closing again does nothing; a second thread that closes waits for the
         first. In a child after fork() it does nothing: the store is the parent's. The store is closed even when an
@@ -133,7 +135,7 @@ class Store:
     def control_log(self) -> list[str]:
         """The last decisions of the controller of the index, the oldest first: up to 64 lines of text for people.
 
-        Those of this process; `varve stat DIR` prints earlier ones, too. docs/controller.md says how to read them. Never
+        Those of the process that owns the store; `varve stat DIR` prints earlier ones, too. docs/controller.md says how to read them. Never
         blocks on the device.
         """
         return self._native.control_log()

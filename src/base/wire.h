@@ -120,14 +120,6 @@ wire_read32(struct wire_reader *reader)
 }
 
 static inline uint64_t
-wire_read64(struct wire_reader *reader)
-{
-    const uint8_t *p = wire_read_bytes(reader, 8);
-
-    return p == NULL ? 0 : wire_get64(p);
-}
-
-static inline uint64_t
 wire_read_varint(struct wire_reader *reader)
 {
     uint64_t v = 0;

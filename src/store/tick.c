@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Background work, one slice at a time: prepare the next segment, seal, sync, flush, make room, merge. The thread of this file calls store_tick() in production; tests
- * call it themselves, interleaved with everything else.
+ * Background work, one slice at a time: prepare the next segment, seal, sync, flush, make room, merge. The thread of this file runs them in production; tests
+ * call store_tick(), interleaved with everything else.
  */
 #include <assert.h>
 #include <errno.h>

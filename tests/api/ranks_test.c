@@ -16,7 +16,6 @@
 #define TURNS_MAX  8
 #define REQUESTS   200
 #define RUNS       2
-#define CALL_PAGES (TURN_PAGES * TURNS_MAX)
 
 static const char *const small[] = {"capacity=48M", "memtable_bytes=256K", "codec=off", "sync_interval_ms=0", NULL};
 

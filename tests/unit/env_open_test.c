@@ -36,7 +36,7 @@ settings_of(const char *engine)
 static void
 make_dir(char dir[32])
 {
-    strcpy(dir, "env_test_XXXXXX");
+    (void)snprintf(dir, 32, "env_test_XXXXXX");
     assert_non_null(mkdtemp(dir));
 }
 

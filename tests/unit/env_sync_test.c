@@ -95,7 +95,7 @@ static int
 setup(void **state)
 {
     (void)state;
-    strcpy(dir, "env_sync_test_XXXXXX");
+    (void)snprintf(dir, 32, "env_sync_test_XXXXXX");
     if (mkdtemp(dir) == NULL)
         return -1;
     env = open_env(dir);

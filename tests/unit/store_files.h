@@ -9,8 +9,6 @@
 #include "../sim/sim_test_files.h"
 #include "format/manifest_format.h"
 
-#define STORE_FILE_BYTES_MAX ((size_t)8 << 20)
-
 /* A file's bytes, replaced or made. */
 void store_file_write(struct sim_disk *disk, const char *name, const void *data, size_t size);
 /* A part of a file overwritten, durably. */

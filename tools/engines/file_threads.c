@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A file a page, as strong as that can be made: the pages of a call are shared out to 16 threads, the files lie in 256 directories, and are read and
+ * A file a page, as strong as that can be made: the pages of a call are shared out to 17 threads, the files lie in 256 directories, and are read and
  * written directly where the size of the pages allows it. SGLang's `fast_file` is of this kind, with fewer threads and one directory.
  */
 #include <stdlib.h>
@@ -133,7 +133,7 @@ engine_close(struct engine *engine, varve_error *err)
 
 const struct engine_ops engine_file_threads = {
     .name = "file-threads",
-    .description = "a file a page in 256 directories, 16 threads, direct I/O, as SGLang's `fast_file`",
+    .description = "a file a page in 256 directories, 17 threads, direct I/O, as SGLang's `fast_file`",
     .open = engine_open,
     .put = engine_put,
     .probe = engine_probe,

@@ -5,7 +5,7 @@
  *
  * A lookup of a key whose value is a blob reads the blob; so a second column family holds the ids alone, and probes read that. A sync flushes pages before
  * ids: what is found after a crash can be read (atomic flushes would say so for good, but trip an assertion of version 7.8). Its MultiGet reads one blob after the other where RocksDB was built without io_uring, as Debian's is: so the pages of a
- * call are shared out to 16 threads.
+ * call are shared out to 17 threads.
  *
  * The same without blob files, pages in the sorted files and so in every compaction, is the engine rocksdb-inline: it shows what keeping them apart is worth.
  */
@@ -383,7 +383,7 @@ engine_stat(struct engine *engine, const char *name, uint64_t *value)
 
 const struct engine_ops engine_rocksdb = {
     .name = "rocksdb",
-    .description = "RocksDB: blob files, no WAL, direct I/O, bloom filters, no compression, MultiGet from 16 threads",
+    .description = "RocksDB: blob files, no WAL, direct I/O, bloom filters, no compression, MultiGet from 17 threads",
     .open = engine_open,
     .put = engine_put,
     .probe = engine_probe,

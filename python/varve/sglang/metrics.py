@@ -34,7 +34,7 @@ COUNTERS = {
     "put_pages": "Pages that were to be stored",
     "put_ok_pages": "Pages that were stored, or were there already",
     "put_full_pages": "Pages that were refused because the disk is full, or a page does not fit",
-    "put_skipped_pages": "Pages that were not stored, to stay within the write budget",
+    "put_skipped_pages": "Pages that were not stored on purpose: over the write budget, or out of reach in a full store",
     "put_failed_pages": "Pages that the disk did not take",
     "put_bytes": "Bytes handed to the store",
     "refused_pages": "Pages that were not tried because the disk was failing",
