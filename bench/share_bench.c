@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * share_bench - what it costs to be a peer: gets and puts of batches of 128 pages by the owner and by a peer, probes of 128 pages by both, and gets of several
- * processes at once beside the raw disk. Owner and peer take turns, for ROUNDS rounds; medians are printed. All processes are forked before they
- * open anything.
- * Run: build/bench/share_bench DIR [--bytes=SIZE] [--processes=N]
+ * share_bench - what it costs to be a peer: gets and puts of batches of 128 pages by the owner and by a peer, and probes of 128 pages by both; and puts, synced, and gets
+ * of several processes at once, of SIZE each, beside as many bytes without a store, by as many processes and by one. Owner and peer take
+ * turns, for ROUNDS rounds; medians are printed. All processes are forked before they open anything.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +27,9 @@
 #define ROUNDS        5
 #define PROBES        2000
 #define PROCESSES_MAX 64
+#define ALL           (-2) /* whose turn it is */
+
+#define TOGETHER_FIRST (UINT64_C(1) << 32) /* the first chain of all processes at once */
 
 enum work { WORK_PUT, WORK_GET, WORK_PROBE, WORKS };
 
@@ -33,7 +37,7 @@ static const char *const work_names[] = {"put", "get", "probe"};
 
 /* Shared by all processes. */
 struct shared {
-    _Atomic int begin; /* the process whose turn it is, or -1; -2: all at once */
+    _Atomic int begin; /* the process whose turn it is, -1, or ALL: at once, each with its own chains */
     _Atomic int ready; /* processes that have the store open */
     _Atomic int done;  /* processes that have ended their turn */
     _Atomic int round; /* counts turns */
@@ -42,6 +46,8 @@ struct shared {
     atomic_bool stop;
     double seconds[PROCESSES_MAX];
     double probe_us[PROCESSES_MAX];
+    _Atomic int raw_written;              /* processes without a store that have written */
+    double raw_seconds[2][PROCESSES_MAX]; /* what these took: WORK_PUT, WORK_GET */
 };
 
 struct bench {
@@ -50,6 +56,7 @@ struct bench {
     uint64_t page_bytes;
     uint64_t chains; /* a turn puts or gets, of BATCH pages */
     int processes;
+    bool whole;
 };
 
 static void
@@ -59,6 +66,18 @@ must(bool holds, const char *what)
         (void)fprintf(stderr, "share_bench: %s\n", what);
         exit(EXIT_FAILURE);
     }
+}
+
+/* A process that ends with this one: what it waits for would not come any more. */
+static pid_t
+fork_child(void)
+{
+    pid_t pid = fork();
+
+    must(pid >= 0, "fork");
+    if (pid == 0)
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return pid;
 }
 
 static void
@@ -86,12 +105,13 @@ median(double *values, size_t count)
 }
 
 static void
-transfer(const struct bench *bench, varve_store *store, varve_namespace *ns, struct page_buffers *buffers)
+transfer(const struct bench *bench, int index, varve_store *store, varve_namespace *ns, struct page_buffers *buffers)
 {
-    bool put = atomic_load(&bench->shared->work) == WORK_PUT;
+    bool put = atomic_load(&bench->shared->work) == WORK_PUT, all = atomic_load(&bench->shared->begin) == ALL;
+    uint64_t first = atomic_load(&bench->shared->first) + (all ? (uint64_t)index * bench->chains : 0);
 
     for (uint64_t i = 0; i < bench->chains; i++) {
-        set_ids(buffers, atomic_load(&bench->shared->first) + i);
+        set_ids(buffers, first + i);
         if (put)
             (void)varve_put_batch(store, ns, NULL, buffers->pages, BATCH, 0, NULL);
         else
@@ -99,6 +119,8 @@ transfer(const struct bench *bench, varve_store *store, varve_namespace *ns, str
         for (size_t page = 0; page < BATCH; page++)
             must(buffers->pages[page].status == VARVE_OK, "a page was not put or got");
     }
+    if (put && all)
+        must(varve_sync(store, NULL) == VARVE_OK, "sync");
 }
 
 /* Median time of a probe that finds all. */
@@ -129,7 +151,7 @@ take_turn(const struct bench *bench, int index, varve_store *store, varve_namesp
     if (atomic_load(&bench->shared->work) == WORK_PROBE)
         bench->shared->probe_us[index] = probe(bench, store, ns, buffers);
     else
-        transfer(bench, store, ns, buffers);
+        transfer(bench, index, store, ns, buffers);
     bench->shared->seconds[index] = (double)(cli_now_ns() - began_ns) / 1e9;
 }
 
@@ -146,6 +168,10 @@ process_main(const struct bench *bench, int index)
     while (atomic_load(&shared->ready) < index)
         (void)usleep(1000);
     must(page_buffers_init(&buffers, BATCH, bench->page_bytes) == VARVE_OK, "out of memory");
+    for (size_t i = 0; bench->whole && i < BATCH; i++) {
+        buffers.iovs[2 * i] = (struct iovec){buffers.memory + i * bench->page_bytes, (size_t)bench->page_bytes};
+        buffers.pages[i].iov_count = 1;
+    }
     for (size_t i = 0; i < BATCH * bench->page_bytes; i += 8)
         memcpy(buffers.memory + i, &(uint64_t){random_mix(i)}, 8);
     store = cli_open(bench->dir, NULL, true, &exit_code);
@@ -160,7 +186,7 @@ process_main(const struct bench *bench, int index)
         }
         round = turn;
         whose = atomic_load(&shared->begin);
-        if (whose != index && whose != -2)
+        if (whose != index && whose != ALL)
             continue;
         take_turn(bench, index, store, ns, &buffers);
         atomic_fetch_add(&shared->done, 1);
@@ -173,12 +199,12 @@ process_main(const struct bench *bench, int index)
     _exit(0);
 }
 
-/* Have one process, or (-2) all, do some work on the chains from `first` on. Wall seconds. */
+/* Have one process, or ALL, do some work on the chains from `first` on. Wall seconds. */
 static double
 run_turn(const struct bench *bench, int whose, enum work work, uint64_t first)
 {
     struct shared *shared = bench->shared;
-    int wanted = whose == -2 ? bench->processes : 1;
+    int wanted = whose == ALL ? bench->processes : 1;
     uint64_t began_ns;
 
     atomic_store(&shared->done, 0);
@@ -191,59 +217,137 @@ run_turn(const struct bench *bench, int whose, enum work work, uint64_t first)
         must(waitpid(-1, NULL, WNOHANG) <= 0, "a process ended");
         (void)usleep(200);
     }
-    return whose == -2 ? (double)(cli_now_ns() - began_ns) / 1e9 : shared->seconds[whose];
+    return whose == ALL ? (double)(cli_now_ns() - began_ns) / 1e9 : shared->seconds[whose];
+}
+
+/* What all processes did together, by round, in GB/s. */
+struct speeds {
+    double store[ROUNDS];
+    double raw[ROUNDS]; /* without a store, by as many processes */
+    double raw_of_one[ROUNDS];
+};
+
+/* A process that writes and reads without a store. */
+struct raw_process {
+    const struct bench *bench;
+    int index, count; /* of count processes */
+};
+
+/* All begin to read at once, when all have written. */
+static void
+take_raw(void *arg, const struct bench_result *result)
+{
+    const struct raw_process *process = arg;
+    struct shared *shared = process->bench->shared;
+    bool put = strcmp(result->phase, "raw_write") == 0;
+
+    shared->raw_seconds[put ? WORK_PUT : WORK_GET][process->index] = result->seconds;
+    atomic_fetch_add(&shared->raw_written, put ? 1 : 0);
+    while (atomic_load(&shared->raw_written) < process->count)
+        (void)usleep(200);
 }
 
 static void
-take_read(void *arg, const struct bench_result *result)
+raw_main(const struct raw_process *process)
 {
-    if (strcmp(result->phase, "raw_read") == 0)
-        *(double *)arg = (double)result->bytes / result->seconds / 1e9;
-}
-
-/* GB/s that one process reads, without a store. */
-static double
-measure_raw(const struct bench *bench)
-{
-    struct bench_settings settings = {.dir = bench->dir,
-                                      .page_bytes = bench->page_bytes,
-                                      .pages = bench->chains * BATCH,
-                                      .batch = BATCH,
-                                      .chain = BATCH,
-                                      .seed = 1};
+    const struct bench *bench = process->bench;
+    const struct bench_settings settings = {.dir = bench->dir,
+                                            .page_bytes = bench->page_bytes,
+                                            .pages =
+                                                bench->chains * BATCH * (uint64_t)(bench->processes / process->count),
+                                            .batch = BATCH,
+                                            .chain = BATCH,
+                                            .seed = 1};
     struct page_content *content = page_content_create();
-    double speed = 0;
-    const struct bench_sink sink = {.result = take_read, .arg = &speed};
+    const struct bench_sink sink = {.result = take_raw, .arg = (void *)(uintptr_t)process};
     char path[4096];
 
-    (void)snprintf(path, sizeof(path), "%s.raw", bench->dir);
-    must(content != NULL && bench_raw(&settings, path, content, &sink, NULL) == VARVE_OK && speed > 0,
+    (void)snprintf(path, sizeof(path), "%s.raw%d", bench->dir, process->index);
+    must(content != NULL && bench_raw(&settings, path, content, &sink, NULL) == VARVE_OK,
          "the disk could not be measured");
-    page_content_destroy(content);
     (void)directory_delete(path);
-    return speed;
+    _exit(0);
+}
+
+static double
+slowest(const double *seconds, int count)
+{
+    double most = 0;
+
+    for (int i = 0; i < count; i++)
+        most = seconds[i] > most ? seconds[i] : most;
+    return most;
+}
+
+/* GB/s at which `count` processes, a divisor of all, write and read without a store what all processes of the store did. */
+static void
+measure_raw(const struct bench *bench, int count, double *write, double *read)
+{
+    struct shared *shared = bench->shared;
+    double bytes = (double)(bench->chains * BATCH * bench->page_bytes) * bench->processes;
+
+    atomic_store(&shared->raw_written, 0);
+    for (int i = 0; i < count; i++) {
+        const struct raw_process process = {.bench = bench, .index = i, .count = count};
+
+        if (fork_child() == 0)
+            raw_main(&process);
+    }
+    for (int i = 0; i < count; i++) {
+        int status;
+
+        must(wait(&status) > 0 && status == 0, "the disk could not be measured");
+    }
+    *write = bytes / slowest(shared->raw_seconds[WORK_PUT], count) / 1e9;
+    *read = bytes / slowest(shared->raw_seconds[WORK_GET], count) / 1e9;
+}
+
+/* All processes at once, then as many without a store, then one. */
+static void
+measure_together(const struct bench *bench, uint64_t round, struct speeds *put, struct speeds *get)
+{
+    double bytes = (double)(bench->chains * BATCH * bench->page_bytes) * bench->processes;
+    uint64_t first = TOGETHER_FIRST + round * (uint64_t)bench->processes * bench->chains;
+
+    put->store[round] = bytes / run_turn(bench, ALL, WORK_PUT, first) / 1e9;
+    get->store[round] = bytes / run_turn(bench, ALL, WORK_GET, first) / 1e9;
+    measure_raw(bench, bench->processes, &put->raw[round], &get->raw[round]);
+    measure_raw(bench, 1, &put->raw_of_one[round], &get->raw_of_one[round]);
+}
+
+static void
+print_together(const struct bench *bench, const char *what, struct speeds *speeds)
+{
+    double parts[ROUNDS], part;
+
+    for (size_t round = 0; round < ROUNDS; round++)
+        parts[round] = speeds->store[round] / speeds->raw[round] * 100;
+    part = median(parts, ROUNDS); /* sorts them */
+    (void)printf(
+        "%8llu-byte pages  %-5s  %d processes at once %7.3f GB/s  without a store %7.3f  (%.0f %%; %.0f to %.0f), "
+        "one process without a store %7.3f\n",
+        (unsigned long long)bench->page_bytes, what, bench->processes, median(speeds->store, ROUNDS),
+        median(speeds->raw, ROUNDS), part, parts[0], parts[ROUNDS - 1], median(speeds->raw_of_one, ROUNDS));
 }
 
 static void
 measure(const struct bench *bench)
 {
     double bytes = (double)(bench->chains * BATCH * bench->page_bytes);
-    double results[2][WORKS][ROUNDS], together[ROUNDS], raw_reads[ROUNDS], parts[ROUNDS], part;
+    double results[2][WORKS][ROUNDS];
+    struct speeds put, get;
 
     for (uint64_t round = 0; round < ROUNDS; round++) {
         for (uint64_t turn = 0; turn < 2; turn++) {
             int whose = (int)((turn + round) % 2); /* who begins alternates */
-            uint64_t first = (round * 2 + turn + 1) * bench->chains * 2;
+            uint64_t first = (round * 2 + turn) * bench->chains;
 
             results[whose][WORK_PUT][round] = bytes / run_turn(bench, whose, WORK_PUT, first) / 1e9;
             results[whose][WORK_GET][round] = bytes / run_turn(bench, whose, WORK_GET, first) / 1e9;
             (void)run_turn(bench, whose, WORK_PROBE, first);
             results[whose][WORK_PROBE][round] = bench->shared->probe_us[whose];
         }
-        together[round] =
-            bytes * bench->processes / run_turn(bench, -2, WORK_GET, (round * 2 + 1) * bench->chains * 2) / 1e9;
-        raw_reads[round] = measure_raw(bench);
-        parts[round] = together[round] / raw_reads[round] * 100;
+        measure_together(bench, round, &put, &get);
     }
     for (enum work work = WORK_PUT; work < WORKS; work++) {
         double owner = median(results[0][work], ROUNDS), peer = median(results[1][work], ROUNDS);
@@ -252,39 +356,32 @@ measure(const struct bench *bench)
                      (unsigned long long)bench->page_bytes, work_names[work], owner, peer,
                      work == WORK_PROBE ? "us  " : "GB/s", peer / owner * 100);
     }
-    part = median(parts, ROUNDS); /* sorts them */
-    (void)printf("%8llu-byte pages  get, %d processes together %.3f GB/s; raw reads beside each round %.3f GB/s; "
-                 "%.0f %% (%.0f to %.0f)\n",
-                 (unsigned long long)bench->page_bytes, bench->processes, median(together, ROUNDS),
-                 median(raw_reads, ROUNDS), part, parts[0], parts[ROUNDS - 1]);
+    print_together(bench, work_names[WORK_PUT], &put);
+    print_together(bench, work_names[WORK_GET], &get);
 }
 
 static void
-run(const char *dir, uint64_t page_bytes, uint64_t bytes, int processes)
+run(struct bench *bench, uint64_t bytes)
 {
     struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct bench bench = {.shared = shared, .dir = dir, .page_bytes = page_bytes, .processes = processes};
 
     must(shared != MAP_FAILED, "out of memory");
-    bench.chains = bytes / (page_bytes * BATCH);
+    bench->shared = shared;
+    bench->chains = bytes / (bench->page_bytes * BATCH);
     atomic_store(&shared->begin, -1);
-    must(bench.chains > 0, "--bytes must be a batch at least");
-    for (int i = 0; i < processes; i++) {
-        pid_t pid = fork();
-
-        must(pid >= 0, "fork");
-        if (pid == 0)
-            process_main(&bench, i);
+    for (int i = 0; i < bench->processes; i++) {
+        if (fork_child() == 0)
+            process_main(bench, i);
     }
-    while (atomic_load(&shared->ready) < processes) {
+    while (atomic_load(&shared->ready) < bench->processes) {
         must(waitpid(-1, NULL, WNOHANG) <= 0, "a process ended");
         (void)usleep(1000);
     }
-    measure(&bench);
+    measure(bench);
     atomic_store(&shared->stop, true);
     while (wait(NULL) > 0)
         ;
-    (void)directory_delete(dir);
+    (void)directory_delete(bench->dir);
     (void)munmap(shared, sizeof(*shared));
 }
 
@@ -292,20 +389,37 @@ int
 main(int argc, char **argv)
 {
     static const uint64_t page_bytes[] = {64 << 10, 1 << 20};
-    uint64_t bytes = UINT64_C(512) << 20;
-    int processes = 8;
+    struct bench bench = {.whole = false};
+    uint64_t bytes = UINT64_C(256) << 20, processes = 8;
+    const struct cli_option options[] = {
+        {"bytes", CLI_SIZE, &bytes, "SIZE", "what a process puts and gets in its turn (256M)", (uint64_t)BATCH << 20, 0,
+         0},
+        {"processes", CLI_U64, &processes, "N", "that share the store (8)", 2, PROCESSES_MAX, 0},
+        {"whole", CLI_FLAG, &bench.whole, NULL, "a page is one piece of memory, as without a store; else two, K and V",
+         0, 0, 0},
+    };
+    const struct cli_spec spec = {
+        .name = "share_bench",
+        .is_program = true,
+        .operands = "DIR",
+        .description = "What it costs to be a peer, and what processes get together beside the disk without a store.\n"
+                       "DIR must be absent or empty. It is removed at the end, and DIR.raw* beside it.\n",
+        .examples = "  share_bench /mnt/nvme/share --processes 8\n      pages of 64 KiB and of 1 MiB; takes 15 GB\n",
+        .options = options,
+        .option_count = sizeof(options) / sizeof(options[0]),
+        .operands_min = 1,
+        .operands_max = 1,
+    };
+    int exit_code;
 
-    must(argc >= 2, "usage: share_bench DIR [--bytes=SIZE] [--processes=N]");
-    for (int i = 2; i < argc; i++) {
-        if (strncmp(argv[i], "--bytes=", 8) == 0)
-            must(cli_parse_size(argv[i] + 8, &bytes), "--bytes takes a size");
-        else if (strncmp(argv[i], "--processes=", 12) == 0)
-            processes = (int)strtol(argv[i] + 12, NULL, 10);
-        else
-            must(false, "usage: share_bench DIR [--bytes=SIZE] [--processes=N]");
+    if (!cli_parse(&spec, &argc, &argv, &exit_code))
+        return exit_code;
+    must(rmdir(argv[0]) == 0 || errno == ENOENT, "DIR must be absent or empty: all in it is removed");
+    bench.dir = argv[0];
+    bench.processes = (int)processes;
+    for (size_t i = 0; i < sizeof(page_bytes) / sizeof(page_bytes[0]); i++) {
+        bench.page_bytes = page_bytes[i];
+        run(&bench, bytes);
     }
-    must(processes >= 2 && processes <= PROCESSES_MAX, "--processes takes 2 to 64");
-    for (size_t i = 0; i < sizeof(page_bytes) / sizeof(page_bytes[0]); i++)
-        run(argv[1], page_bytes[i], bytes, processes);
     return 0;
 }
