@@ -390,7 +390,8 @@ sync_locked(struct manifest *manifest, varve_error *err)
     rc = manifest->env->ops->sync(manifest->file);
     if (rc < 0) {
         manifest->failed = true;
-        return error_os(err, rc, "sync the manifest");
+        return error_os(err, rc == -ENOMEM ? -EIO : rc,
+                        "sync the manifest"); /* VARVE_E_NOMEM would say that nothing was written */
     }
     manifest->unsynced = false;
     return VARVE_OK;

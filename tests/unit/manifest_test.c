@@ -334,11 +334,12 @@ test_commit_fails(void **state)
 {
     static const struct {
         unsigned op;
-        int rc;
+        int error, rc;
         const char *message;
     } cases[] = {
-        {SIM_OP_WRITE, VARVE_E_IO, "append to the manifest"},
-        {SIM_OP_SYNC, VARVE_E_IO, "sync the manifest"},
+        {SIM_OP_WRITE, EIO, VARVE_E_IO, "append to the manifest"},
+        {SIM_OP_SYNC, EIO, VARVE_E_IO, "sync the manifest"},
+        {SIM_OP_SYNC, ENOMEM, VARVE_E_IO, "sync the manifest"}, /* not VARVE_E_NOMEM: something was written */
     };
     const struct manifest_item item = add_segment(100), other = add_segment(101);
 
@@ -349,7 +350,7 @@ test_commit_fails(void **state)
         assert_int_equal(create(1 << 20, &manifest), VARVE_OK);
         assert_int_equal(manifest_sync(manifest, &err), VARVE_OK); /* nothing to do */
         assert_int_equal(manifest_commit(manifest, &item, 1, true, &err), VARVE_OK);
-        store_fault(disk, cases[i].op, "*.manifest", EIO, 0, 1);
+        store_fault(disk, cases[i].op, "*.manifest", cases[i].error, 0, 1);
         assert_int_equal(manifest_commit(manifest, &other, 1, true, &err), cases[i].rc);
         assert_non_null(strstr(err.message, cases[i].message));
         assert_int_equal(manifest_commit(manifest, &other, 1, false, &err), VARVE_E_READONLY);
