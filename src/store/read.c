@@ -114,7 +114,9 @@ log_open(struct get *get, uint64_t number, struct read_file *out)
         return -ESTALE;
     if (log_file_acquire(log, segment, &out->file, &reason) != VARVE_OK) {
         log_release(log, segment);
-        return reason.os_errno == ENOENT ? -ENODATA : -reason.os_errno;
+        if (reason.os_errno == ENOENT) /* it may have been dropped just now */
+            return log_segment_state(log, number) == SEGMENT_GONE ? -ESTALE : -ENODATA;
+        return -reason.os_errno;
     }
     out->held = segment;
     return 0;
