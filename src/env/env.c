@@ -14,3 +14,16 @@ env_zalloc(struct env *env, size_t size)
         memset(ptr, 0, size);
     return ptr;
 }
+
+int
+env_cut(struct env *env, const char *name)
+{
+    struct env_file *file;
+
+    if (env->ops->open(env, name, 0, &file) == 0) {
+        (void)env->ops->truncate(
+            file, 0); /* what fails leaves the bytes to whoever has the file open, for as long as that is */
+        env->ops->close(file);
+    }
+    return env->ops->unlink(env, name);
+}

@@ -157,6 +157,9 @@ struct env_settings {
  */
 int env_open_posix(const char *path, const struct env_settings *settings, struct env **out, varve_error *err);
 
+/* Remove a file that other processes may have open: its bytes are given back at once, and they read nothing any more. 0 or -errno, of the removal. */
+int env_cut(struct env *env, const char *name);
+
 /* Zeroed memory aligned for any type, or NULL. */
 void *env_zalloc(struct env *env, size_t size);
 

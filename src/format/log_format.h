@@ -2,7 +2,7 @@
 /*
  * log_format.h - bytes of a segment file: its header, and the headers of extents. Offsets: docs/FORMAT.md.
  *
- *   segment: [segment header, 4 KiB] [extent] [extent] ... [zeros up to the preallocated size]
+ *   segment: [segment header, 4 KiB] [extent] [extent] ... [zeros up to the preallocated size, or what the file had before]
  *   extent:  [fixed header, 128 B][page ids][checksums][sizes][zeros up to 1 << align_shift]
  *            [page][zeros up to 1 << align_shift] [page] ... [zeros up to 4 KiB]
  *

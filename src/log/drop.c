@@ -167,7 +167,7 @@ log_drop_finish(struct log *log, struct segment *segment, bool committed, bool k
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
     /* A file that is there and cannot be unlinked keeps its space; the next open tries again. */
     if (segment->kept)
-        rc = 0;
+        rc = 1;
     if (committed && !segment->kept) {
         /* No more processes are given it from here on. Short of descriptors its space comes back when they close it. */
         if (segment->shared && log->env->ops->open(log->env, name, 0, &segment->cut) < 0)

@@ -50,11 +50,11 @@ struct log_hooks {
     void (*space_give_back)(void *arg, uint64_t bytes);
     /* A dropped segment's last reader let go: may its file be kept? Then its bytes are free for segments only, and log_file_ready() is called. */
     bool (*file_kept)(void *arg, const struct log_file *file);
-    /* Or its `bytes` are free again; `removed` false: they stay where they are, since the file could not be removed. */
-    void (*segment_gone)(void *arg, uint64_t bytes, bool removed);
-    /* `bytes` more are used than were taken: a file could not be removed. */
-    void (*space_lost)(void *arg, uint64_t bytes);
-    /* The file system is full below the capacity: drop segments of about `bytes` for new pages. VARVE_OK if any was. */
+    /* Or its `bytes` are free again. */
+    void (*segment_gone)(void *arg, uint64_t bytes);
+    /* A file that was kept, with `bytes`, was to be removed; rc -errno: it stays, and so many bytes more are used than were taken. */
+    void (*file_removed)(void *arg, uint64_t bytes, int rc);
+    /* The file system is full below the capacity: make room, for new pages by dropping segments of about `bytes`. VARVE_OK if there is more now. */
     int (*space_squeeze)(void *arg, enum log_stream stream, uint64_t bytes);
     int (*commit)(void *arg, const struct manifest_item *items, size_t count, bool sync, varve_error *err);
     /* An fsync failed: accept no more writes. */
@@ -235,8 +235,8 @@ uint64_t log_segment_space(const struct segment *segment);
 /* Whether the file of a segment that is being dropped is worth keeping: then the drop is to be made durable, or a power failure could bring the segment back without its bytes. */
 bool log_keeps_file(struct log *log, const struct segment *segment);
 /*
- * The drop is committed (or, committed false, failed: the file stays for the next open): unlink, or with `keep` keep the file; forget, unreference. 0, or -errno: the
- * space does not come back.
+ * The drop is committed (or, committed false, failed: the file stays for the next open): unlink, or with `keep` keep the file; forget, unreference. 0; 1: the file is
+ * kept; -errno: the space does not come back.
  */
 int log_drop_finish(struct log *log, struct segment *segment, bool committed, bool keep);
 /* Or nothing came of it: the segment is sealed as before. What a merge has left out of the index meanwhile stays a miss. */

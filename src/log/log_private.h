@@ -70,7 +70,9 @@ bool log_spare_wanted(const struct log *log);
 
 /* recycle.c. Of a dropped segment, when the last reference is gone: its file is kept, or removed after all. Destroys it; the lock is not held. */
 void log_keep_file(struct log *log, struct segment *segment);
-/* Have a claimed file under the name of the new segment, open and of its length. 0 or -errno: then the file is gone, or counted as lost. */
+/* Remove a segment's file, which other processes may have open. 0 or -errno. */
+int log_file_unlink(struct log *log, uint64_t number, bool shared);
+/* Have a claimed file under the name of the new segment, open and of its length. 0; 1: the file is gone; -errno: it is open, and to be removed, or cannot be. */
 int log_file_reuse(struct log *log, const struct log_file *file, struct segment *segment);
 
 struct segment *segment_create(struct log *log, uint64_t number, uint64_t salt, uint64_t bytes, uint8_t align_shift);

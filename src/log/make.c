@@ -13,6 +13,8 @@
 #include "log/log_private.h"
 
 #define SQUEEZE_TRIES 3 /* drops tried when the file system is full below the capacity */
+#define FILES_TRIED   4 /* that are kept, where they can be neither renamed nor removed */
+#define FILE_STAYS    1
 
 /* Reserve the space of a new segment and write its header. */
 static int
@@ -32,34 +34,37 @@ write_segment_header(struct log *log, struct segment *segment)
     return rc;
 }
 
-/* Take the file away again, if there is one. False: it stays, and keeps its space; the next open removes it. */
-static bool
+/* Take the file away again, if there is one. 0, or -errno: it stays, and keeps its space; the next open removes it. */
+static int
 discard_file(struct log *log, struct segment *segment)
 {
-    char name[FORMAT_NAME_MAX];
-
     if (segment->file == NULL)
-        return true;
+        return 0;
     log->env->ops->close(segment->file);
     segment->file = NULL;
-    format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
-    return log->env->ops->unlink(log->env, name) == 0;
+    return log_file_unlink(log, segment->number, segment->shared);
 }
 
-/* One try at the file of a new segment, over `file`, if there is one. After a failure there may be one, to be discarded. */
+/*
+ * One try at the file of a new segment, over `file`, if there is one. After -errno there may be one, to be discarded. FILE_STAYS: `file` can be neither written over nor
+ * removed, and has the room that a new one would take.
+ */
 static int
 create_file(struct log *log, struct segment *segment, const struct log_file *file)
 {
     char name[FORMAT_NAME_MAX];
     int rc;
 
-    if (file != NULL && file->bytes > 0 && log_file_reuse(log, file, segment) == 0)
-        return write_segment_header(log, segment);
-    if (!discard_file(log, segment)) { /* it can be neither used nor removed */
-        log->hooks.space_lost(log->hooks.arg, file->bytes);
-        return -EIO;
+    if (file != NULL && file->bytes > 0) {
+        rc = log_file_reuse(log, file, segment);
+        if (rc == 0)
+            return write_segment_header(log, segment);
+        rc = segment->file != NULL ? discard_file(log, segment) : rc;
+        log->hooks.file_removed(log->hooks.arg, file->bytes, rc < 0 ? rc : 0);
+        if (rc < 0)
+            return FILE_STAYS;
+        segment->recycled = segment->shared = false;
     }
-    segment->recycled = false;
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
     rc = log->env->ops->open(log->env, name, ENV_OPEN_CREATE | ENV_OPEN_DIRECT, &segment->file);
     if (rc < 0)
@@ -67,48 +72,73 @@ create_file(struct log *log, struct segment *segment, const struct log_file *fil
     return write_segment_header(log, segment);
 }
 
+/* Take back what make_file() did. */
+static void
+undo_file(struct log *log, struct segment *segment, bool clean)
+{
+    if (discard_file(log, segment) == 0 && clean)
+        log->hooks.space_give_back(log->hooks.arg, segment->bytes + SEGMENT_OVERHEAD_BYTES);
+}
+
+/* Room for a segment, and its file in it. After a failure there is neither, but for what could not be removed. */
+static int
+make_file(struct log *log, enum log_stream stream, struct segment *segment, varve_error *err)
+{
+    const struct log_hooks *hooks = &log->hooks;
+    int rc, clean = 0, tries = 0;
+
+    do { /* the room of a file that stays is lost: other room is taken */
+        struct log_file file = {.bytes = 0};
+
+        rc = hooks->space_take(hooks->arg, stream, segment->bytes + SEGMENT_OVERHEAD_BYTES, &file, err);
+        if (rc != VARVE_OK)
+            return rc;
+        rc = create_file(log, segment, &file);
+        if (rc == FILE_STAYS)
+            hooks->space_give_back(hooks->arg, segment->bytes + SEGMENT_OVERHEAD_BYTES);
+    } while (rc == FILE_STAYS && ++tries < FILES_TRIED);
+    if (rc == FILE_STAYS)
+        return error_os(err, -EIO, "rename or remove files of segments");
+    for (tries = 0; (rc == -ENOSPC || rc == -EDQUOT) && tries < SQUEEZE_TRIES; tries++) {
+        clean = discard_file(log, segment);
+        if (clean < 0 || hooks->space_squeeze(hooks->arg, stream, segment->bytes) != VARVE_OK)
+            break;
+        rc = create_file(log, segment, NULL);
+    }
+    if (rc == 0)
+        return VARVE_OK;
+    undo_file(log, segment, clean == 0);
+    return error_os(err, rc, "create a segment of %llu bytes", (unsigned long long)segment->bytes);
+}
+
 /* A new segment of `bytes`: space taken, file made, named by the manifest. */
 static int
 create_segment(struct log *log, enum log_stream stream, uint64_t bytes, struct segment **out, varve_error *err)
 {
-    struct log_hooks *hooks = &log->hooks;
+    const struct log_hooks *hooks = &log->hooks;
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_ADD};
     struct segment *segment;
-    struct log_file file = {.bytes = 0};
-    bool clean = true; /* nothing is left of tries that failed */
-    uint64_t number;
-    int rc, tries = 0;
+    uint64_t number = hooks->new_file_number(hooks->arg);
+    int rc;
 
-    rc = hooks->space_take(hooks->arg, stream, bytes + SEGMENT_OVERHEAD_BYTES, &file, err);
-    if (rc != VARVE_OK)
-        return rc;
-    number = hooks->new_file_number(hooks->arg);
+    segment = segment_create(log, number, log->env->ops->random(log->env), bytes, log->settings.align_shift);
+    if (segment == NULL)
+        return error_set(err, VARVE_E_NOMEM, "out of memory");
     mutex_lock(&log->lock);
     log->heads[stream].making = number;
     mutex_unlock(&log->lock);
-    segment = segment_create(log, number, log->env->ops->random(log->env), bytes, log->settings.align_shift);
-    if (segment == NULL) {
-        if (file.bytes == 0 || log_file_remove(log, &file) == 0)
-            hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
-        return error_set(err, VARVE_E_NOMEM, "out of memory");
-    }
-    rc = create_file(log, segment, &file);
-    while (rc == -ENOSPC && tries++ < SQUEEZE_TRIES && (clean = discard_file(log, segment)) &&
-           hooks->space_squeeze(hooks->arg, stream, bytes) == VARVE_OK)
-        rc = create_file(log, segment, NULL);
-    if (rc < 0)
-        rc = error_os(err, rc, "create a segment of %llu bytes", (unsigned long long)bytes);
+    rc = make_file(log, stream, segment, err);
     if (rc == VARVE_OK) {
         item.u.segment.number = segment->number;
         item.u.segment.salt = segment->salt;
         item.u.segment.bytes = bytes;
         item.u.segment.align_shift = segment->align_shift;
         rc = hooks->commit(hooks->arg, &item, 1, false, err);
+        /* Should the edit have reached the disk after all, it names a missing segment, which recovery leaves out. */
+        if (rc != VARVE_OK)
+            undo_file(log, segment, true);
     }
     if (rc != VARVE_OK) {
-        /* Should the edit have reached the disk after all, it names a missing segment, which recovery leaves out. */
-        if (discard_file(log, segment) && clean)
-            hooks->space_give_back(hooks->arg, bytes + SEGMENT_OVERHEAD_BYTES);
         segment_destroy(segment);
         return rc;
     }

@@ -24,15 +24,18 @@ log_keeps_file(struct log *log, const struct segment *segment)
     return keeps;
 }
 
-/* Forget about the file, if it is one that is kept. */
+/* Forget about the file, if it is one that is kept. The others stay in their order: which one is the next is the claimers' business. */
 static void
 take_off(struct log *log, uint64_t number)
 {
+    uint32_t left = 0;
+
     mutex_lock(&log->lock);
     for (uint32_t i = 0; i < log->kept_count; i++) {
-        if (log->kept[i].file.number == number)
-            log->kept[i] = log->kept[--log->kept_count];
+        if (log->kept[i].file.number != number)
+            log->kept[left++] = log->kept[i];
     }
+    log->kept_count = left;
     mutex_unlock(&log->lock);
 }
 
@@ -43,8 +46,10 @@ log_keep_file(struct log *log, struct segment *segment)
         .number = segment->number, .bytes = log_segment_space(segment), .shared = segment->shared};
 
     segment_destroy(segment);
-    if (!log->hooks.file_kept(log->hooks.arg, &file))
-        log->hooks.segment_gone(log->hooks.arg, file.bytes, log_file_remove(log, &file) == 0);
+    if (log->hooks.file_kept(log->hooks.arg, &file))
+        return;
+    log->hooks.file_removed(log->hooks.arg, file.bytes, log_file_remove(log, &file));
+    log->hooks.segment_gone(log->hooks.arg, file.bytes);
 }
 
 void
@@ -84,28 +89,20 @@ log_file_claim(struct log *log)
     return file;
 }
 
-/* What fails leaves the bytes to whoever has the file open, for as long as that is. */
-static void
-cut_file(struct log *log, const char *name)
+int
+log_file_unlink(struct log *log, uint64_t number, bool shared)
 {
-    struct env_file *file;
+    char name[FORMAT_NAME_MAX];
 
-    if (log->env->ops->open(log->env, name, 0, &file) < 0)
-        return;
-    (void)log->env->ops->truncate(file, 0);
-    log->env->ops->close(file);
+    format_file_name(FORMAT_FILE_SEGMENT, number, name);
+    return shared ? env_cut(log->env, name) : log->env->ops->unlink(log->env, name);
 }
 
 int
 log_file_remove(struct log *log, const struct log_file *file)
 {
-    char name[FORMAT_NAME_MAX];
-    int rc;
+    int rc = log_file_unlink(log, file->number, file->shared);
 
-    format_file_name(FORMAT_FILE_SEGMENT, file->number, name);
-    if (file->shared) /* else its space comes back when the others close it */
-        cut_file(log, name);
-    rc = log->env->ops->unlink(log->env, name);
     take_off(log, file->number);
     return rc == -ENOENT ? 0 : rc;
 }
@@ -122,20 +119,16 @@ log_file_reuse(struct log *log, const struct log_file *file, struct segment *seg
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, to);
     rc = ops->rename(log->env, from, to);
     if (rc < 0) {
-        if (log_file_remove(log, file) < 0)
-            log->hooks.space_lost(log->hooks.arg, file->bytes);
-        return rc;
+        rc = log_file_remove(log, file);
+        return rc < 0 ? rc : 1;
     }
     take_off(log, file->number);
     segment->shared = file->shared;
     segment->recycled = true;
     rc = ops->open(log->env, to, ENV_OPEN_DIRECT, &segment->file);
     if (rc < 0) {
-        const struct log_file renamed = {.number = segment->number};
-
-        if (log_file_remove(log, &renamed) < 0)
-            log->hooks.space_lost(log->hooks.arg, file->bytes);
-        return rc;
+        rc = log_file_unlink(log, segment->number, file->shared);
+        return rc < 0 ? rc : 1;
     }
     rc = ops->size(segment->file, &size);
     if (rc == 0 && size > segment->bytes)

@@ -237,7 +237,7 @@ log_release(struct log *log, struct segment *segment)
             log->env->ops->close(segment->cut);
         }
         segment_destroy(segment);
-        log->hooks.segment_gone(log->hooks.arg, bytes, true);
+        log->hooks.segment_gone(log->hooks.arg, bytes);
     }
 }
 

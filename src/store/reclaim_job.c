@@ -78,14 +78,15 @@ drop(varve_store *store, struct segment *segment, varve_error *err)
 {
     uint64_t pages = log_segment_pages(store->log, segment);
     uint64_t lost = live_bytes(store, segment);
-    int rc = store->copies_unsynced ? store_sync_log(store, err) : VARVE_OK;
+    bool copied = store->copies_unsynced;
+    int rc = copied ? store_sync_log(store, err) : VARVE_OK;
 
-    if (rc == VARVE_OK) {
-        store->copies_unsynced = false;
+    if (rc == VARVE_OK)
         rc = log_drop_begin(store->log, segment) ? VARVE_OK : VARVE_MISS;
-    }
     if (rc == VARVE_OK) {
-        rc = space_drop(store, segment, err);
+        /* With the drop the names of the segments that the copies are in are made durable: else a power failure could leave the store with neither. */
+        rc = space_drop(store, segment, copied, err);
+        store->copies_unsynced = copied && rc != VARVE_OK;
         COUNT(&store->counters, segments_dropped, rc == VARVE_OK);
         COUNT(&store->counters, dropped_pages, rc == VARVE_OK ? pages : 0);
         COUNT(&store->counters, reclaim_lost_bytes, rc == VARVE_OK ? lost : 0);

@@ -88,13 +88,38 @@ disk_allows(varve_store *store, uint64_t bytes, uint64_t reserve)
     return disk_has(store, store_live_option(store, &store->options.min_free) + bytes + reserve);
 }
 
+/* What a file that is kept, and may be written over by a segment of `bytes`, has of them. A larger one may not: it has its length until it is open under its new name. */
+static uint64_t
+kept_for(varve_store *store, uint64_t bytes)
+{
+    uint64_t with = log_kept_bytes(store->log);
+
+    return with <= bytes ? with : 0;
+}
+
 /* The same of a segment, which may be written over a file that is there. */
 static bool
 disk_allows_segment(varve_store *store, uint64_t bytes, uint64_t reserve)
 {
-    uint64_t with = log_kept_bytes(store->log);
+    return disk_allows(store, bytes - kept_for(store, bytes), reserve);
+}
 
-    return disk_allows(store, bytes > with ? bytes - with : 0, reserve);
+/* Files cannot be removed at all. */
+static bool
+never_unlinks(int rc)
+{
+    return rc == -EROFS || rc == -EPERM || rc == -EACCES;
+}
+
+/* A file was to be removed, or renamed: rc. Where they stay, segments are dropped for nothing. space.lock held. */
+static void
+note_removal(varve_store *store, int rc)
+{
+    struct space *space = &store->space;
+
+    space->stuck = rc < 0 ? space->stuck + 1 : 0;
+    if (space->stuck >= STUCK_MAX || never_unlinks(rc))
+        store_fail(store);
 }
 
 /* Remove a file that is kept for a segment. False: there is none. space.lock held, and let go of meanwhile. */
@@ -112,6 +137,7 @@ remove_kept(varve_store *store)
     mutex_lock(&space->lock);
     space->kept -= file.bytes;
     space->used += rc < 0 ? file.bytes : 0; /* until the next open */
+    note_removal(store, rc);
     cond_broadcast(&space->returned);
     return true;
 }
@@ -128,13 +154,22 @@ space_remove_kept(varve_store *store)
 }
 
 void
+space_fit_kept(varve_store *store)
+{
+    struct space *space = &store->space;
+
+    mutex_lock(&space->lock);
+    while (space->used + space->kept > space->capacity && remove_kept(store))
+        continue;
+    mutex_unlock(&space->lock);
+}
+
+void
 space_set_capacity(varve_store *store, uint64_t capacity)
 {
     struct space *space = &store->space;
 
     mutex_lock(&space->lock);
-    while (capacity < space->used + space->kept && remove_kept(store))
-        ;
     space->capacity = capacity;
     if (space->ceiling < capacity)
         space->ceiling = capacity;
@@ -155,7 +190,7 @@ static bool
 take_now(varve_store *store, const struct claim *claim)
 {
     struct space *space = &store->space;
-    uint64_t with = claim->file == NULL ? 0 : log_kept_bytes(store->log);
+    uint64_t with = claim->file == NULL ? 0 : kept_for(store, claim->bytes);
 
     if (space->used + space->kept - with + claim->bytes + claim->reserve > *claim->limit)
         return false;
@@ -327,11 +362,19 @@ come_back(varve_store *store, uint64_t bytes)
 }
 
 void
-space_segment_gone(varve_store *store, uint64_t bytes, bool removed)
+space_segment_gone(varve_store *store, uint64_t bytes)
 {
     mutex_lock(&store->space.lock);
     come_back(store, bytes);
-    store->space.used += removed ? 0 : bytes;
+    mutex_unlock(&store->space.lock);
+}
+
+void
+space_file_removed(varve_store *store, uint64_t bytes, int rc)
+{
+    mutex_lock(&store->space.lock);
+    store->space.used += rc < 0 ? bytes : 0; /* until the next open */
+    note_removal(store, rc);
     mutex_unlock(&store->space.lock);
 }
 
@@ -385,24 +428,16 @@ space_taken(varve_store *store)
     return taken;
 }
 
-/* Files cannot be removed at all. */
-static bool
-never_unlinks(int rc)
-{
-    return rc == -EROFS || rc == -EPERM || rc == -EACCES;
-}
-
 int
-space_drop(varve_store *store, struct segment *segment, varve_error *err)
+space_drop(varve_store *store, struct segment *segment, bool sync, varve_error *err)
 {
     struct manifest_item item = {.kind = MANIFEST_SEGMENT_DROP};
     uint64_t bytes = log_segment_space(segment);
     bool keep = log_keeps_file(store->log, segment);
-    int rc, unlinked;
-    bool stuck;
+    int rc, removed;
 
     item.u.segment.number = segment->number;
-    rc = store_commit(store, &item, 1, keep, err);
+    rc = store_commit(store, &item, 1, keep || sync, err);
     if (rc == VARVE_E_NOMEM) { /* nothing was written: it is dropped another time */
         log_drop_cancel(store->log, segment);
         return rc;
@@ -411,15 +446,13 @@ space_drop(varve_store *store, struct segment *segment, varve_error *err)
     mutex_lock(&store->space.lock);
     store->space.returning += bytes;
     mutex_unlock(&store->space.lock);
-    unlinked = log_drop_finish(store->log, segment, rc == VARVE_OK, keep);
+    removed = log_drop_finish(store->log, segment, rc == VARVE_OK, keep);
     mutex_lock(&store->space.lock);
-    if (unlinked < 0)
+    if (removed < 0)
         store->space.returning -= bytes;
-    store->space.stuck = unlinked < 0 ? store->space.stuck + 1 : 0;
-    stuck = store->space.stuck >= STUCK_MAX || never_unlinks(unlinked);
+    if (removed <= 0) /* one that is kept is heard of when it is to go, or to be used again */
+        note_removal(store, removed);
     mutex_unlock(&store->space.lock);
-    if (stuck)
-        store_fail(store);
     return rc;
 }
 
@@ -428,7 +461,25 @@ space_drop_spare(varve_store *store, varve_error *err)
 {
     struct segment *segment = log_drop_spare(store->log);
 
-    return segment == NULL ? VARVE_OK : space_drop(store, segment, err);
+    return segment == NULL ? VARVE_OK : space_drop(store, segment, false, err);
+}
+
+int
+space_squeeze(varve_store *store, uint64_t bytes)
+{
+    uint64_t dropped = 0;
+    bool removed = false;
+    int rc = VARVE_OK;
+
+    while (space_remove_kept(store))
+        removed = true;
+    while (!removed && rc == VARVE_OK && dropped < bytes) {
+        rc = reclaim_drop_one(store, NULL);
+        dropped += rc == VARVE_OK ? store->segment_bytes : 0;
+    }
+    while (space_remove_kept(store)) /* those of what was dropped: their space is wanted */
+        removed = true;
+    return removed || dropped > 0 ? VARVE_OK : VARVE_MISS;
 }
 
 static void

@@ -245,6 +245,7 @@ store_fit_manifest(varve_store *store, varve_error *err)
 void
 store_capacity_changed(varve_store *store)
 {
+    space_fit_kept(store);
     mutex_lock(&store->slice_lock);
     if (store_writable(store, NULL) == VARVE_OK)
         (void)store_fit_manifest(store, NULL);
@@ -466,8 +467,6 @@ settle(varve_store *store, varve_error *err)
         rc = store_sync(store, err);
     if (rc == VARVE_OK)
         rc = space_drop_spare(store, err);
-    while (space_remove_kept(store))
-        ;
     log_close_open(store->log);
     while (rc == VARVE_OK)
         rc = log_seal(store->log, err);
@@ -484,6 +483,8 @@ settle(varve_store *store, varve_error *err)
         (void)recency_save(store, NULL); /* losing it is harmless */
     if (rc == VARVE_OK && store->control.saved != store->control.logged)
         (void)control_save(store, NULL); /* and this */
+    while (space_remove_kept(store))
+        continue;
     return error_settle(err, rc);
 }
 

@@ -234,6 +234,8 @@ void space_init(struct space *space, uint64_t capacity);
 void space_deinit(struct space *space);
 /* Lowered, it is reached as reclaim goes on; until then nothing but survivors is given room. */
 void space_set_capacity(varve_store *store, uint64_t capacity);
+/* Then: remove files that are kept and have no room any more. */
+void space_fit_kept(varve_store *store);
 uint64_t space_capacity(varve_store *store);
 /* What is never exceeded: the capacity, but for the time after it was lowered. */
 uint64_t space_ceiling(varve_store *store);
@@ -249,20 +251,26 @@ int space_take_for_survivors(varve_store *store, uint64_t bytes, struct log_file
 void space_count(varve_store *store, uint64_t bytes);
 void space_give_back(varve_store *store, uint64_t bytes);
 /* See log.h. */
-void space_segment_gone(varve_store *store, uint64_t bytes, bool removed);
+void space_segment_gone(varve_store *store, uint64_t bytes);
+void space_file_removed(varve_store *store, uint64_t bytes, int rc);
 bool space_keep_file(varve_store *store, const struct log_file *file);
 /* Give up one of the files that are kept for segments. False: there is none. */
 bool space_remove_kept(varve_store *store);
+/*
+ * The file system has less than it says: remove the files that are kept, and where there are none drop segments of about `bytes`. VARVE_OK: there is more room;
+ * VARVE_MISS: there was nothing.
+ */
+int space_squeeze(varve_store *store, uint64_t bytes);
 /* What the directory holds, by the accounts. */
 uint64_t space_used(varve_store *store);
 /* Of this, files that are kept for the next segments. */
 uint64_t space_kept(varve_store *store);
 uint64_t space_taken(varve_store *store);
 /*
- * After log_drop_begin(): tell the manifest, keep the file for the next segment, or unlink it and expect its space. Without a sync if it is unlinked: should the power fail in
- * between, the manifest names a segment that is missing, which recovery takes for dropped. VARVE_E_NOMEM: it is as before, and can be dropped another time.
+ * After log_drop_begin(): tell the manifest, keep the file for the next segment, or unlink it and expect its space. Without a sync if it is unlinked, unless `sync`: should the
+ * power fail in between, the manifest names a segment that is missing, which recovery takes for dropped. VARVE_E_NOMEM: it is as before, and can be dropped another time.
  */
-int space_drop(varve_store *store, struct segment *segment, varve_error *err);
+int space_drop(varve_store *store, struct segment *segment, bool sync, varve_error *err);
 /* For close: drop the segment that was made ahead. VARVE_OK also when there is none. */
 int space_drop_spare(varve_store *store, varve_error *err);
 /* What segments may take: the capacity without the index and the manifest as they are now. */

@@ -44,12 +44,16 @@ static int
 sweep_file(void *arg, const char *name)
 {
     struct sweep *sweep = arg;
+    struct env *env = sweep->store->env;
     uint64_t number;
     enum format_file_kind kind = format_parse_name(name, &number);
+    int rc;
 
     if (sweep_keeps(sweep, kind, number))
         return 0;
-    if (sweep->store->env->ops->unlink(sweep->store->env, name) < 0)
+    /* Peers of an owner before may have a segment open. */
+    rc = kind == FORMAT_FILE_SEGMENT && env->share != NULL ? env_cut(env, name) : env->ops->unlink(env, name);
+    if (rc < 0)
         count_file(sweep->store, name);
     return 0;
 }

@@ -112,7 +112,7 @@ flush(varve_store *store)
     if (rc == VARVE_OK)
         rc = index_flush(store->index, NULL);
     for (int tries = 0; rc == VARVE_E_NOSPC && tries < FLUSH_DROPS_MAX; tries++) {
-        if (reclaim_drop_one(store, NULL) != VARVE_OK)
+        if (space_squeeze(store, store->segment_bytes) != VARVE_OK)
             break;
         rc = index_flush(store->index, NULL);
     }

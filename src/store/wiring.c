@@ -37,9 +37,9 @@ hook_space_give_back(void *arg, uint64_t bytes)
 }
 
 static void
-hook_segment_gone(void *arg, uint64_t bytes, bool removed)
+hook_segment_gone(void *arg, uint64_t bytes)
 {
-    space_segment_gone(arg, bytes, removed);
+    space_segment_gone(arg, bytes);
 }
 
 static bool
@@ -49,27 +49,16 @@ hook_file_kept(void *arg, const struct log_file *file)
 }
 
 static void
-hook_space_lost(void *arg, uint64_t bytes)
+hook_file_removed(void *arg, uint64_t bytes, int rc)
 {
-    space_count(arg, bytes);
+    space_file_removed(arg, bytes, rc);
 }
 
 static int
 hook_space_squeeze(void *arg, enum log_stream stream, uint64_t bytes)
 {
-    varve_store *store = arg;
-    uint64_t dropped = 0;
-    int rc = VARVE_OK;
-
-    while (space_remove_kept(store))
-        ;
-    if (stream != LOG_NEW)
-        return VARVE_MISS; /* reclaim is what asks: it drops its victim instead */
-    while (rc == VARVE_OK && dropped < bytes) {
-        rc = reclaim_drop_one(store, NULL);
-        dropped += store->segment_bytes;
-    }
-    return dropped > store->segment_bytes ? VARVE_OK : rc;
+    return space_squeeze(
+        arg, stream == LOG_NEW ? bytes : 0); /* for survivors reclaim is what asks: it drops its victim instead */
 }
 
 static int
@@ -91,6 +80,8 @@ hook_segment_created(void *arg, struct segment *segment, enum log_stream stream)
 
     COUNT(&store->counters, segments_created, 1);
     COUNT(&store->counters, segments_recycled, segment->recycled);
+    if (segment->recycled)
+        space_file_removed(store, 0, 0); /* a file could be renamed */
     recency_segment_begin(store, segment);
     if (stream == LOG_NEW)
         recency_note_segment(store, segment->bytes);
@@ -268,7 +259,7 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
         .space_give_back = hook_space_give_back,
         .file_kept = hook_file_kept,
         .segment_gone = hook_segment_gone,
-        .space_lost = hook_space_lost,
+        .file_removed = hook_file_removed,
         .space_squeeze = hook_space_squeeze,
         .commit = hook_log_commit,
         .sync_failed = hook_sync_failed,
