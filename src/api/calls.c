@@ -71,16 +71,11 @@ int
 varve_option_set(varve_store *store, const char *name, const char *value, varve_error *err)
 {
     struct role_retry retry = {0};
-    const varve_option_desc *desc = NULL;
     int64_t rc =
         arguments_check_store(store, name != NULL && value != NULL, "varve_option_set: store, name and value", err);
 
     if (rc != VARVE_OK)
         return (int)rc;
-    for (size_t i = 0; (desc = varve_option_describe(i)) != NULL && strcmp(desc->name, name) != 0;)
-        i++;
-    if (desc != NULL && !desc->live)
-        return error_set(err, VARVE_E_ARG, "option %s can only be set when the store is opened", name);
     do {
         if (role_owns(store, &retry))
             return store_option_set(store, name, value, err);

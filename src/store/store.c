@@ -202,8 +202,13 @@ store_apply_options(varve_store *store, varve_error *err)
 int
 store_option_set(varve_store *store, const char *name, const char *value, varve_error *err)
 {
+    const varve_option_desc *desc = NULL;
     int rc;
 
+    for (size_t i = 0; (desc = varve_option_describe(i)) != NULL && strcmp(desc->name, name) != 0;)
+        i++;
+    if (desc != NULL && !desc->live)
+        return error_set(err, VARVE_E_ARG, "option %s can only be set when the store is opened", name);
     mutex_lock(&store->background.lock);
     rc = varve_options_set(&store->options, name, value, err);
     if (rc == VARVE_OK)

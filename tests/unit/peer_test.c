@@ -331,6 +331,38 @@ test_unknown(void **state)
     honest(setup, 40);
 }
 
+static bool
+raw_option(int fd, const char *name, const char *value)
+{
+    size_t name_size = strlen(name) + 1, value_size = strlen(value) + 1;
+    uint8_t bytes[256];
+
+    memcpy(bytes, name, name_size);
+    memcpy(bytes + name_size, value, value_size);
+    return raw_send(fd, MESSAGE_OPTION, bytes, name_size + value_size);
+}
+
+/* Options that hold for as long as the store is open are not set by a peer either: buffers have their sizes. */
+static void
+test_options(void **state)
+{
+    struct setup *setup = *state;
+    const varve_option_desc *desc;
+    uint8_t answer[4096];
+    int fd = raw_greeted(setup);
+
+    for (size_t i = 0; (desc = varve_option_describe(i)) != NULL; i++) {
+        assert_true(raw_option(fd, desc->name, desc->default_value));
+        assert_int_equal(raw_receive(fd, answer, sizeof(answer)), desc->live ? VARVE_OK : VARVE_E_ARG);
+        if (!desc->live)
+            assert_non_null(strstr((char *)answer, "opened"));
+    }
+    assert_true(raw_option(fd, "io_bytes", "20000"));
+    assert_int_equal(raw_receive(fd, answer, sizeof(answer)), VARVE_E_ARG);
+    (void)close(fd);
+    honest(setup, 45);
+}
+
 /* Speeds that divide by nothing, or overflow. */
 static void
 test_probe_speeds(void **state)
@@ -556,6 +588,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_other_user, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nonsense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unknown, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_options, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_probe_speeds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_floods, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_descriptors, set_up, tear_down),
