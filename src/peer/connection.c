@@ -97,16 +97,17 @@ connection_send(struct connection *connection, struct message_header *header, co
     return 0;
 }
 
-int
-connection_receive(struct connection *connection, uint64_t wait_ms, uint64_t timeout_ms, struct message_header *header,
-                   const uint8_t **body, struct env_file **file)
+/*
+ * What came behind the last message goes to the front. A buffer that a large one left is not kept: memory of idle connections is bounded. 0 or -ENOMEM.
+ */
+static int
+begin_message(struct connection *connection)
 {
     struct env *env = connection->env;
-    enum message_check check = MESSAGE_GOOD;
-    size_t size = 0, whole = MESSAGE_HEADER_BYTES;
-    uint64_t until_ns = 0;
 
-    if (connection->capacity > BUF_BYTES_KEPT) { /* left by a large one: memory of idle connections is bounded */
+    if (connection->surplus > 0) {
+        memmove(connection->buf, connection->buf + connection->taken, connection->surplus);
+    } else if (connection->capacity > BUF_BYTES_KEPT) {
         env_free(env, connection->buf);
         connection->capacity = 0;
         connection->buf = env->ops->alloc(env, BUF_BYTES, _Alignof(uint64_t));
@@ -114,10 +115,43 @@ connection_receive(struct connection *connection, uint64_t wait_ms, uint64_t tim
             return -ENOMEM;
         connection->capacity = BUF_BYTES;
     }
-    while (size < whole) {
-        int64_t got = env->share->receive(connection->socket, connection->buf + size, connection->capacity - size,
-                                          size == 0 ? wait_ms : timeout_ms, file);
+    return 0;
+}
 
+/* Of the `size` bytes that came the first are a header: then there is room for the whole message, *whole bytes. 0 or -errno. */
+static int
+take_header(struct connection *connection, size_t size, struct message_header *header, enum message_check *check,
+            size_t *whole)
+{
+    *check = message_header_decode(connection->buf, header);
+    if (*check == MESSAGE_BAD)
+        return -EPROTO;
+    *whole += header->length;
+    return make_room(connection, *whole, size);
+}
+
+int
+connection_receive(struct connection *connection, uint64_t wait_ms, uint64_t timeout_ms, struct message_header *header,
+                   const uint8_t **body, struct env_file **file)
+{
+    struct env *env = connection->env;
+    enum message_check check = MESSAGE_GOOD;
+    size_t size = connection->surplus, whole = MESSAGE_HEADER_BYTES;
+    uint64_t until_ns = size == 0 ? 0 : env->ops->now_ns(env) + timeout_ms * 1000000;
+    int rc = begin_message(connection);
+
+    connection->surplus = 0;
+    while (rc == 0) {
+        int64_t got;
+
+        if (whole == MESSAGE_HEADER_BYTES && size >= whole)
+            rc = take_header(connection, size, header, &check, &whole);
+        if (rc < 0 || size >= whole)
+            break;
+        if (size > 0 && env->ops->now_ns(env) > until_ns)
+            return -ETIMEDOUT; /* a byte now and then is as good as none */
+        got = env->share->receive(connection->socket, connection->buf + size, connection->capacity - size,
+                                  size == 0 ? wait_ms : timeout_ms, file);
         if (got == 0)
             return -EPIPE;
         if (got == -EAGAIN)
@@ -127,19 +161,13 @@ connection_receive(struct connection *connection, uint64_t wait_ms, uint64_t tim
         if (size == 0)
             until_ns = env->ops->now_ns(env) + timeout_ms * 1000000;
         size += (size_t)got;
-        if (whole == MESSAGE_HEADER_BYTES && size >= whole) {
-            check = message_header_decode(connection->buf, header);
-            if (check == MESSAGE_BAD)
-                return -EPROTO;
-            whole += header->length;
-            if (make_room(connection, whole, size) < 0)
-                return -ENOMEM;
-        }
-        if (size < whole && env->ops->now_ns(env) > until_ns)
-            return -ETIMEDOUT; /* a byte now and then is as good as none */
     }
-    if (size > whole)
+    if (rc < 0)
+        return rc;
+    if (size > whole && header->status != MESSAGE_GOING_ON)
         return -EPROTO;
+    connection->taken = whole;
+    connection->surplus = size - whole;
     *body = connection->buf + MESSAGE_HEADER_BYTES;
     return check == MESSAGE_OTHER_VERSION ? -EPROTONOSUPPORT : 0;
 }

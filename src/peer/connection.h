@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * connection.h - whole messages over a socket, for both ends. One question at a time: what comes after an unfinished or an answered one breaks the
- * connection, and so does half a message that is not followed by the rest in time. Used by one thread at a time.
+ * connection, and so does half a message that is not followed by the rest in time. Only behind an answer that goes on the next one may have come already: it
+ * is kept. Used by one thread at a time.
  */
 #ifndef VARVE_PEER_CONNECTION_H
 #define VARVE_PEER_CONNECTION_H
@@ -16,6 +17,8 @@ struct connection {
     struct env_socket *socket;
     uint8_t *buf; /* header and body of what was received last */
     size_t capacity;
+    size_t taken;   /* bytes of that, */
+    size_t surplus; /* and those behind it, of the next message */
 };
 
 /* Takes the socket over, also on failure. 0 or -ENOMEM. */

@@ -146,7 +146,8 @@ serve_next(struct client *client)
         return false;
     COUNT(&client->store->counters, peer_calls, 1);
     count_time(client, &header);
-    good = (client->greeted || header.type == MESSAGE_HELLO) && serve_call(client, &header, body, &answer);
+    good = header.status == 0 && (client->greeted || header.type == MESSAGE_HELLO) &&
+           serve_call(client, &header, body, &answer);
     if (good)
         good = client_answer(client, &header, &answer) == 0 && answer.status != VARVE_E_VERSION;
     else if (!client->lost)

@@ -304,6 +304,17 @@ test_nonsense(void **state)
         assert_int_equal(raw_receive(fd, answer, sizeof(answer)), 1);
         (void)close(fd);
     }
+    /* A question has no status, and none behind it before it was answered. */
+    for (int32_t status = 0; status != 2 * MESSAGE_GOING_ON; status += MESSAGE_GOING_ON) {
+        struct message_header header = {.version = MESSAGE_VERSION, .type = MESSAGE_STATS, .status = status};
+        int fd = raw_greeted(setup);
+
+        message_header_encode(&header, body);
+        memcpy(body + MESSAGE_HEADER_BYTES, body, MESSAGE_HEADER_BYTES);
+        assert_true(send(fd, body, (size_t)2 * MESSAGE_HEADER_BYTES, MSG_NOSIGNAL) > 0);
+        assert_int_equal(raw_receive(fd, answer, sizeof(answer)), 1);
+        (void)close(fd);
+    }
     honest(setup, 20);
 }
 
