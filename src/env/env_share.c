@@ -151,6 +151,24 @@ set_timeout(int fd, int option, uint64_t timeout_ms, uint64_t *present)
     return 0;
 }
 
+static uint64_t
+time_after(struct env *env, uint64_t time_ms)
+{
+    return env->ops->now_ns(env) + time_ms * 1000000;
+}
+
+/* A signal ended a wait, which goes on for what is left until then, and no longer. 0 or -errno: -EAGAIN nothing is left. */
+static int
+set_time_left(const struct posix_socket *socket, int option, uint64_t until_ns, uint64_t *present)
+{
+    struct env *env = socket->socket.env;
+    uint64_t now_ns = env->ops->now_ns(env);
+
+    if (now_ns >= until_ns)
+        return -EAGAIN;
+    return set_timeout(socket->fd, option, (until_ns - now_ns + 999999) / 1000000, present);
+}
+
 static int64_t
 share_send(struct env_socket *base, const struct iovec *iov, uint32_t iov_count, const struct env_file *file,
            uint64_t timeout_ms)
@@ -161,6 +179,7 @@ share_send(struct env_socket *base, const struct iovec *iov, uint32_t iov_count,
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {.bytes = {0}};
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = iov_count};
+    uint64_t until_ns = time_after(base->env, timeout_ms);
     ssize_t sent;
     int rc = set_timeout(socket->fd, SO_SNDTIMEO, timeout_ms, &socket->send_ms);
 
@@ -178,10 +197,12 @@ share_send(struct env_socket *base, const struct iovec *iov, uint32_t iov_count,
         header->cmsg_len = CMSG_LEN(sizeof(fd));
         memcpy(CMSG_DATA(header), &fd, sizeof(fd));
     }
-    do
-        sent = sendmsg(socket->fd, &message, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -errno : sent;
+    while ((sent = sendmsg(socket->fd, &message, MSG_NOSIGNAL)) < 0) {
+        rc = errno == EINTR ? set_time_left(socket, SO_SNDTIMEO, until_ns, &socket->send_ms) : -errno;
+        if (rc < 0)
+            return rc;
+    }
+    return sent;
 }
 
 /* The one descriptor that came along, if it is of a regular file: any other could make I/O on it wait for ever. Else -1; and none is left open. */
@@ -219,6 +240,7 @@ share_receive(struct env_socket *base, void *buf, size_t size, uint64_t timeout_
     } control;
     struct iovec iov = {buf, size};
     struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    uint64_t until_ns = time_after(base->env, timeout_ms);
     ssize_t got;
     int rc = set_timeout(socket->fd, SO_RCVTIMEO, timeout_ms, &socket->receive_ms), fd;
 
@@ -228,11 +250,11 @@ share_receive(struct env_socket *base, void *buf, size_t size, uint64_t timeout_
         message.msg_control = control.bytes;
         message.msg_controllen = sizeof(control.bytes);
     }
-    do
-        got = recvmsg(socket->fd, &message, MSG_CMSG_CLOEXEC);
-    while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return -errno;
+    while ((got = recvmsg(socket->fd, &message, MSG_CMSG_CLOEXEC)) < 0) {
+        rc = errno == EINTR ? set_time_left(socket, SO_RCVTIMEO, until_ns, &socket->receive_ms) : -errno;
+        if (rc < 0)
+            return rc;
+    }
     fd = file == NULL ? -1 : take_descriptor(&message);
     if (fd < 0)
         return got;

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages over a real socket: what comes together is told apart. */
+/* Messages over a real socket: what comes together is told apart, and time-outs hold, whatever interrupts. */
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,7 +18,10 @@
 #include "directory.h"
 #include "peer/connection.h"
 
-#define NAME "SOCKET"
+#define NAME       "SOCKET"
+#define TIMEOUT_MS 300
+#define TICK_US    50000
+#define TICKS      60 /* ten time-outs: a wait that each begins anew ends as well */
 
 struct ends {
     char path[256];
@@ -158,6 +163,68 @@ test_half(void **state)
     }
 }
 
+static volatile sig_atomic_t ticks_left;
+
+static void
+tick(int number)
+{
+    const struct itimerval never = {.it_value = {0}};
+
+    (void)number;
+    if (--ticks_left == 0)
+        (void)setitimer(ITIMER_REAL, &never, NULL);
+}
+
+static void
+start_ticks(void)
+{
+    const struct itimerval often = {.it_interval = {.tv_usec = TICK_US}, .it_value = {.tv_usec = TICK_US}};
+    struct sigaction action = {.sa_handler = tick};
+
+    ticks_left = TICKS;
+    assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+}
+
+static void
+stop_ticks(void)
+{
+    const struct itimerval never = {.it_value = {0}};
+
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_true(ticks_left > 0 && ticks_left < TICKS); /* there were some, and not all */
+}
+
+/* Nothing comes, or nobody reads: a wait takes its time, no more and no less, and does not shorten the next one. */
+static void
+test_signals(void **state)
+{
+    static uint8_t bytes[65536];
+    const struct iovec part = {bytes, sizeof(bytes)};
+    struct ends *ends = *state;
+    const struct env_share_ops *share = ends->env->share;
+
+    for (int sends = 0; sends < 2; sends++) {
+        for (int round = 0; round < 4; round++) {
+            uint64_t began_ns, time_ms;
+            int64_t rc;
+
+            if (round % 2 == 0)
+                start_ticks();
+            do {
+                began_ns = ends->env->ops->now_ns(ends->env);
+                rc = sends ? share->send(ends->owner.socket, &part, 1, NULL, TIMEOUT_MS)
+                           : share->receive(ends->peer.socket, bytes, sizeof(bytes), TIMEOUT_MS, NULL);
+            } while (rc > 0); /* until there is no room */
+            time_ms = (ends->env->ops->now_ns(ends->env) - began_ns) / 1000000;
+            if (round % 2 == 0)
+                stop_ticks();
+            assert_int_equal(rc, -EAGAIN);
+            assert_true(time_ms >= TIMEOUT_MS - 20); /* of the kernel's ticks */
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -165,6 +232,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_joined, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_half, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_signals, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
