@@ -90,16 +90,18 @@ varve_io_align(const varve_store *store)
     return store->env->io_align;
 }
 
-/* Of a peer: gauges are the owner's, where it answers, and counters its own. */
+/* Of a peer: gauges are the owner's, where it answers, and counters its own. A child of fork() asks nobody, and takes no lock. */
 size_t
 varve_stats_get(varve_store *store, uint64_t *values, size_t count)
 {
     struct gauges gauges = {0};
     size_t known;
 
+    known = store_stats_fill(store, &gauges, NULL, 0);
+    if (arguments_is_forked(store))
+        return store_stats_fill(store, &gauges, values, count);
     if (role_is_owner(store))
         return store_stats_get(store, values, count);
-    known = store_stats_fill(store, &gauges, NULL, 0);
     (void)peer_owner_stats(store, values, count);
     peer_own_counters(store, values, count);
     return known;

@@ -65,7 +65,11 @@ varve_iter_close(varve_iter *iter)
 int
 varve_iter_next(varve_iter *iter, varve_item *item, varve_error *err)
 {
-    if (iter == NULL || item == NULL || item->struct_size < sizeof(*item))
-        return error_set(err, VARVE_E_ARG, "varve_iter_next: an iterator and VARVE_ITEM_INIT must be given");
+    int rc =
+        arguments_check_store(iter == NULL ? NULL : iter->store, item != NULL && item->struct_size >= sizeof(*item),
+                              "varve_iter_next: an iterator and VARVE_ITEM_INIT", err);
+
+    if (rc != VARVE_OK)
+        return rc;
     return iter->own != NULL ? store_iter_next(iter->own, item, err) : peer_iter_next(iter->asked, item, err);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "api_util.h"
@@ -154,6 +155,57 @@ test_iterate_owner_gone(void **state)
     assert_int_equal(stat_value(pair.peer, "owner"), 1);
     store_close(pair.peer);
     scratch_remove(pair.path);
+}
+
+/* What a child of fork() is told: nothing of the store is its. 0: as it should be. */
+static int
+calls_of_child(const struct pair *pair, varve_iter *iter)
+{
+    varve_item item = VARVE_ITEM_INIT;
+    varve_error err = {0};
+
+    if (varve_iter_next(iter, &item, &err) != VARVE_E_ARG || strstr(err.message, "fork") == NULL)
+        return 1;
+    return stat_value(pair->peer, "capacity_bytes") == 0 && stat_value(pair->owner, "capacity_bytes") == 0 &&
+                   stat_value(pair->peer, "put_pages") > 0
+               ? 0
+               : 2;
+}
+
+/* A child that goes on with what its parent began takes nothing of it away. */
+static void
+test_iterate_forked(void **state)
+{
+    struct pair pair;
+    varve_item item = VARVE_ITEM_INIT;
+    uint64_t asked;
+    size_t rows = 0;
+    pid_t child;
+    int status;
+
+    (void)state;
+    open_pair(&pair);
+    fill(&pair);
+    for (int own = 0; own < 2; own++) {
+        varve_iter *iter;
+
+        assert_int_equal(varve_iter_open(own ? pair.owner : pair.peer, NULL, VARVE_ITER_PAGES, &iter, NULL), VARVE_OK);
+        for (rows = 0; rows < 10; rows++)
+            assert_int_equal(varve_iter_next(iter, &item, NULL), VARVE_OK);
+        asked = stat_value(pair.owner, "peer_calls");
+        child = fork();
+        assert_true(child >= 0);
+        if (child == 0)
+            _exit(calls_of_child(&pair, iter));
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        assert_int_equal(stat_value(pair.owner, "peer_calls"), asked);
+        while (varve_iter_next(iter, &item, NULL) == VARVE_OK)
+            rows++;
+        assert_int_equal(rows, SMALL_PAGES + 40 - 3 + 300);
+        varve_iter_close(iter);
+    }
+    close_pair(&pair);
 }
 
 struct heard {
@@ -323,7 +375,7 @@ main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_iterate), cmocka_unit_test(test_iterate_owner_gone),
         cmocka_unit_test(test_check),   cmocka_unit_test(test_tune),
-        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_time),    cmocka_unit_test(test_iterate_forked),
     };
 
     scratch_require(UINT64_C(1) << 29);
