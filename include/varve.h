@@ -427,7 +427,7 @@ typedef struct varve_stat_desc {
 VARVE_API const varve_stat_desc *varve_stat_describe(size_t index);
 
 /* Fill values[0..count) with the first `count` statistics; returns how many there are. Never blocks on the device, but
- * asks the process that owns the store for gauges, where that is another. */
+ * asks the process that owns the store for gauges, where that is another: they are 0 where it does not answer. */
 VARVE_API size_t varve_stats_get(varve_store *store, uint64_t *values, size_t count);
 
 /*

@@ -95,13 +95,14 @@ size_t
 varve_stats_get(varve_store *store, uint64_t *values, size_t count)
 {
     struct gauges gauges = {0};
+    bool forked = arguments_is_forked(store);
     size_t known;
 
-    known = store_stats_fill(store, &gauges, NULL, 0);
-    if (arguments_is_forked(store))
-        return store_stats_fill(store, &gauges, values, count);
-    if (role_is_owner(store))
+    if (!forked && role_is_owner(store))
         return store_stats_get(store, values, count);
+    known = store_stats_fill(store, &gauges, values, count); /* for where nobody answers */
+    if (forked)
+        return known;
     (void)peer_owner_stats(store, values, count);
     peer_own_counters(store, values, count);
     return known;

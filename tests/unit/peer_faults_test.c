@@ -266,6 +266,30 @@ test_sync_unanswered(void **state)
     assert_int_equal(directory_delete(path), 0);
 }
 
+/* Gauges that nobody tells are 0, not what was there before. */
+static void
+test_stats_unanswered(void **state)
+{
+    uint64_t values[256];
+    varve_store *owner, *peer;
+    const varve_stat_desc *desc;
+    char path[256];
+
+    (void)state;
+    make_directory(path);
+    owner = open_faulty(path);
+    peer = open_faulty(path);
+    atomic_store(&lost_type, MESSAGE_STATS);
+    memset(values, 0xa5, sizeof(values));
+    assert_true(varve_stats_get(peer, values, 256) < 256);
+    atomic_store(&lost_type, 0);
+    for (size_t i = 0; (desc = varve_stat_describe(i)) != NULL; i++)
+        assert_int_equal(desc->gauge ? values[i] : values[i] / 1000, 0);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(owner, NULL), VARVE_OK);
+    assert_int_equal(directory_delete(path), 0);
+}
+
 static void
 test_faults(void **state)
 {
@@ -307,7 +331,8 @@ test_faults(void **state)
 int
 main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_sync_unanswered), cmocka_unit_test(test_faults)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_sync_unanswered),
+                                              cmocka_unit_test(test_stats_unanswered), cmocka_unit_test(test_faults)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
