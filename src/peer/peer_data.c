@@ -51,7 +51,7 @@ break_off(struct transfer *transfer)
     return PEER_AGAIN;
 }
 
-/* The file of a segment, in use. 0 or -errno: -ESTALE the segment was dropped. */
+/* The file of a segment, in use. 0 or -errno: -ESTALE the segment was dropped, -ENODATA its file is lost. */
 static int
 open_segment(struct transfer *transfer, uint64_t number, struct descriptor **out)
 {
@@ -73,7 +73,9 @@ open_segment(struct transfer *transfer, uint64_t number, struct descriptor **out
     }
     if (answer.file != NULL)
         transfer->peer->env->ops->close(answer.file);
-    return answer.status == VARVE_MISS ? -ESTALE : -EIO;
+    if (answer.status == VARVE_MISS)
+        return -ESTALE;
+    return answer.status == VARVE_E_CORRUPT ? -ENODATA : -EIO;
 }
 
 /* The ids of pages, one after another. NULL: out of memory. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The owner's answers to all but puts. What a question says was decoded, and checked against what the wire allows; here against what the store holds. */
+#include <errno.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -326,6 +327,8 @@ serve_segment(struct client *client, const uint8_t *body, size_t size, struct an
         answer->segment = segment;
         COUNT(&client->store->counters, peer_files, 1);
     } else {
+        if (err.os_errno == ENOENT) /* it may have been dropped just now: then its pages are to be looked for again */
+            rc = log_segment_state(log, segment->number) == SEGMENT_GONE ? VARVE_MISS : VARVE_E_CORRUPT;
         log_release(log, segment);
     }
     answer->status = rc;

@@ -299,6 +299,40 @@ test_check(void **state)
     close_pair(&pair);
 }
 
+/* A file that is gone is found out by a peer as by the owner: its pages are misses, forgotten, and stored anew. */
+static void
+test_lost_segment(void **state)
+{
+    const uint64_t chain = 5;
+    const varve_id id = page_id(chain, 0);
+    varve_item item = VARVE_ITEM_INIT;
+    char path[PATH_BYTES + 32];
+    struct batch batch;
+    struct pair pair;
+    varve_iter *iter;
+
+    (void)state;
+    open_pair(&pair);
+    put_small(pair.owner, pair.owner_ns, chain, 1);
+    store_close(pair.peer);
+    store_close(pair.owner); /* which has the file open */
+    pair.owner = store_open_with(pair.path, settings);
+    pair.peer = store_open_with(pair.path, settings);
+    pair.peer_ns = namespace_get(pair.peer, "test");
+    assert_int_equal(varve_iter_open(pair.peer, NULL, VARVE_ITER_PAGES, &iter, NULL), VARVE_OK);
+    assert_int_equal(varve_iter_next(iter, &item, NULL), VARVE_OK);
+    varve_iter_close(iter);
+    (void)snprintf(path, sizeof(path), "%s/%016llx.seg", pair.path, (unsigned long long)item.segment);
+    assert_int_equal(unlink(path), 0);
+    batch_init(&batch, chain, 0, 1, SMALL_BYTES, 0);
+    assert_int_equal(varve_get_batch(pair.peer, pair.peer_ns, batch.pages, 1, NULL), VARVE_OK);
+    assert_int_equal(batch.pages[0].status, VARVE_MISS);
+    assert_int_equal(varve_probe(pair.peer, pair.peer_ns, &id, 1, NULL, NULL), 0);
+    batch_free(&batch);
+    chain_put(pair.peer, pair.peer_ns, chain, 1, SMALL_BYTES);
+    close_pair(&pair);
+}
+
 static void
 count_line(void *arg, const char *text)
 {
@@ -373,9 +407,10 @@ int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_iterate), cmocka_unit_test(test_iterate_owner_gone),
-        cmocka_unit_test(test_check),   cmocka_unit_test(test_tune),
-        cmocka_unit_test(test_time),    cmocka_unit_test(test_iterate_forked),
+        cmocka_unit_test(test_iterate),      cmocka_unit_test(test_iterate_owner_gone),
+        cmocka_unit_test(test_check),        cmocka_unit_test(test_tune),
+        cmocka_unit_test(test_time),         cmocka_unit_test(test_iterate_forked),
+        cmocka_unit_test(test_lost_segment),
     };
 
     scratch_require(UINT64_C(1) << 29);
