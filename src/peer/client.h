@@ -31,7 +31,7 @@ struct client_put {
     size_t pending;                /* pages that are not reserved for yet */
     struct client_extent *extents;
     uint64_t reserved_bytes;
-    uint64_t used_ns; /* when the peer last asked for something */
+    uint64_t used_ns; /* when the last question of the put was answered */
     uint64_t tokens;  /* given out */
 };
 

@@ -10,7 +10,7 @@
 #include "peer/client.h"
 #include "store/calls.h"
 
-#define PUT_TIME_NS        UINT64_C(15000000000) /* a peer that says nothing for so long is given up */
+#define PUT_TIME_NS        UINT64_C(15000000000) /* a put that its peer does not go on with for so long is given up */
 #define RESERVED_BYTES_MAX ((uint64_t)512 << 20) /* of one put, unless one extent alone has more */
 #define LOG_WAIT_MS        10
 
@@ -272,13 +272,13 @@ serve_reserve(struct client *client, const uint8_t *body, size_t size, struct an
     struct client_put *put = &client->put;
     struct message_reserve asked;
     struct message_reserved reserved;
-    struct client_extent *extent;
+    struct client_extent *extent = NULL;
 
     if (!message_reserve_decode(body, size, &asked) || !put->begun || asked.first >= put->placement.count ||
         asked.count > run_length(&put->placement, asked.first) || !is_storable(client, &asked))
         return false;
-    put->used_ns = client->store->env->ops->now_ns(client->store->env);
     answer->status = reserve(client, &asked, &extent);
+    put->used_ns = client->store->env->ops->now_ns(client->store->env);
     if (answer->status != VARVE_OK)
         return true;
     reserved.header = extent->extent->header;
@@ -310,12 +310,12 @@ serve_commit(struct client *client, const uint8_t *body, size_t size, struct ans
     if (extent == NULL || (asked.count != 0 && asked.count != extent->extent->header.count))
         return false;
     *link = extent->next;
-    put->used_ns = client->store->env->ops->now_ns(client->store->env);
     if (asked.count > 0)
         memcpy(extent_table_sums(extent->extent->buf, asked.count), asked.sums, (size_t)asked.count * 8);
     answer->status = finish_extent(client, extent, asked.count > 0 ? 0 : -EIO);
     if (put->extents == NULL && put->pending == 0)
         end_put(client);
     store_put_done(client->store);
+    put->used_ns = client->store->env->ops->now_ns(client->store->env);
     return true;
 }

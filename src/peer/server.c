@@ -154,7 +154,8 @@ serve_next(struct client *client)
         COUNT(&client->store->counters, peer_refused, 1);
     release_answer(client, &answer);
     client->greeted = good;
-    return set_busy(client, false) && good;
+    good = set_busy(client, false) && good;
+    return good && !client_put_expired(client, client->idle_since_ns); /* whatever else it asks for meanwhile */
 }
 
 /* Take a client off the list of those with a thread. server->lock held. */

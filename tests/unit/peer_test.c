@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,10 +22,12 @@
 
 #include <cmocka.h>
 
+#include "api/options.h"
 #include "base/wire.h"
 #include "directory.h"
 #include "format/format.h"
 #include "peer/message_report.h"
+#include "peer/role.h"
 #include "varve.h"
 
 #define PAGES     16
@@ -36,6 +39,36 @@ struct setup {
     varve_store *owner, *peer;
     varve_namespace *owner_ns, *peer_ns;
 };
+
+/* The owner's clock, which can be put forward. */
+static const struct env_ops *real_ops;
+static _Atomic uint64_t ahead_ns;
+
+static uint64_t
+owner_now_ns(struct env *env)
+{
+    return real_ops->now_ns(env) + atomic_load(&ahead_ns);
+}
+
+static varve_store *
+open_owner(const char *path)
+{
+    static const struct env_settings settings = {
+        .io_engine = "auto", .direct_io = "auto", .queue_depth = 32, .io_threads = 4, .create_dir = true};
+    static struct env_ops ops;
+    varve_store *store = NULL;
+    varve_options options;
+    struct env *env;
+
+    options_init(&options);
+    assert_int_equal(env_open_posix(path, &settings, &env, NULL), VARVE_OK);
+    real_ops = env->ops;
+    ops = *real_ops;
+    ops.now_ns = owner_now_ns;
+    env->ops = &ops;
+    assert_int_equal(role_open(env, &options, &store, NULL), VARVE_OK);
+    return store;
+}
 
 static uint64_t
 now_ms(void)
@@ -54,6 +87,20 @@ fill(varve_page *pages, struct iovec *iov, uint8_t *memory, uint8_t chain)
         iov[i] = (struct iovec){memory + i * PAGE_SIZE, PAGE_SIZE};
         pages[i] = (varve_page){.id = {{chain, (uint8_t)i, 1}}, .iov = &iov[i], .iov_count = 1};
     }
+}
+
+static uint64_t
+stat_of(varve_store *store, const char *name)
+{
+    uint64_t values[256] = {0};
+    size_t count = varve_stats_get(store, values, 256);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(varve_stat_describe(i)->name, name) == 0)
+            return values[i];
+    }
+    fail_msg("no statistic %s", name);
+    return 0;
 }
 
 /* A call of the honest peer works, promptly. */
@@ -87,7 +134,7 @@ set_up(void **state)
     setup = (struct setup){.owner = NULL};
     (void)snprintf(setup.path, sizeof(setup.path), "%s/peer_test.XXXXXX", base == NULL ? "/tmp" : base);
     assert_non_null(mkdtemp(setup.path));
-    assert_int_equal(varve_open(setup.path, NULL, &setup.owner, NULL), VARVE_OK);
+    setup.owner = open_owner(setup.path);
     assert_int_equal(varve_open(setup.path, NULL, &setup.peer, NULL), VARVE_OK);
     assert_int_equal(varve_namespace_open(setup.owner, "test", NULL, &setup.owner_ns, NULL), VARVE_OK);
     assert_int_equal(varve_namespace_open(setup.peer, "test", NULL, &setup.peer_ns, NULL), VARVE_OK);
@@ -131,7 +178,8 @@ raw_send(int fd, uint16_t type, const void *body, size_t size)
     struct message_header header = {.version = MESSAGE_VERSION, .type = type, .length = (uint32_t)size, .call = 1};
 
     message_header_encode(&header, bytes);
-    memcpy(bytes + MESSAGE_HEADER_BYTES, body, size);
+    if (size > 0)
+        memcpy(bytes + MESSAGE_HEADER_BYTES, body, size);
     return send(fd, bytes, MESSAGE_HEADER_BYTES + size, MSG_NOSIGNAL) == (ssize_t)(MESSAGE_HEADER_BYTES + size);
 }
 
@@ -512,6 +560,36 @@ test_put_abandoned(void **state)
     honest(setup, 120);
 }
 
+/* A put that is left in the middle is given up after its time, also where its peer goes on to ask for other things. */
+static void
+test_put_late(void **state)
+{
+    struct setup *setup = *state;
+    uint8_t body[MESSAGE_PUT_BYTES + MESSAGE_PAGE_BYTES], reserve[MESSAGE_RESERVE_BYTES + 4], answer[65536];
+    const varve_id id = {{202, 1}};
+    int fd = raw_greeted(setup), seconds = 0;
+    uint32_t ns_id = raw_namespace(fd);
+
+    message_put_encode(&(struct message_put){.ns_id = ns_id, .count = 1}, body);
+    message_page_encode(&id, 5000, true, body + MESSAGE_PUT_BYTES);
+    assert_true(raw_send(fd, MESSAGE_PUT_BEGIN, body, sizeof(body)));
+    assert_int_equal(raw_receive(fd, answer, sizeof(answer)), VARVE_OK);
+    message_reserve_encode(&(struct message_reserve){.count = 1, .align_shift = 12}, reserve);
+    wire_put32(reserve + MESSAGE_RESERVE_BYTES, 5000);
+    assert_true(raw_send(fd, MESSAGE_RESERVE, reserve, sizeof(reserve)));
+    assert_int_equal(raw_receive(fd, answer, sizeof(answer)), VARVE_OK);
+    assert_int_equal(stat_of(setup->owner, "peer_abandoned"), 0);
+    for (; seconds < 30 && raw_send(fd, MESSAGE_STATS, NULL, 0); seconds++) {
+        if (raw_receive(fd, answer, sizeof(answer)) != VARVE_OK)
+            break;
+        (void)atomic_fetch_add(&ahead_ns, UINT64_C(1000000000));
+    }
+    assert_in_range(seconds, 14, 17);
+    (void)close(fd);
+    honest(setup, 160);
+    assert_int_equal(stat_of(setup->owner, "peer_abandoned"), 1);
+}
+
 /* What was committed without being written is never served: it fails its checksum at whoever reads it, and is forgotten. */
 static void
 test_lies(void **state)
@@ -604,6 +682,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_floods, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_descriptors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_put_abandoned, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_put_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reports, set_up, tear_down),
     };
