@@ -70,7 +70,7 @@ struct peer_answer {
     struct env_file *file; /* the caller's, or NULL */
 };
 
-/* A question, with `parts`. `slow`: the owner may have to write for it. VARVE_OK: it was answered, whatever the status. PEER_AGAIN, VARVE_E_TIMEOUT. */
+/* A question, with `parts`. `slow`: the owner may have to write for it, or to read pages. VARVE_OK: it was answered, whatever the status. PEER_AGAIN, VARVE_E_TIMEOUT. */
 struct peer_question {
     enum message_type type;
     bool slow, wants_file;

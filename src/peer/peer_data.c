@@ -95,7 +95,7 @@ ask_pages(struct transfer *transfer, enum message_type type, uint32_t ns_id, con
           struct peer_answer *answer)
 {
     struct message_ids asked = {.ns_id = ns_id, .count = (uint32_t)count};
-    struct peer_question question = {.type = type, .part_count = 2};
+    struct peer_question question = {.type = type, .slow = type == MESSAGE_DAMAGED, .part_count = 2};
     uint8_t head[MESSAGE_IDS_BYTES];
 
     message_ids_encode(&asked, head);

@@ -5,6 +5,7 @@
  * from a seed.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -24,6 +25,8 @@
 #include "varve.h"
 
 #define TIMEOUT_MS 50
+#define PATIENT_MS 500 /* where none of the others may time out */
+#define LATE_MS    750
 #define ROUNDS     6
 #define CALLS      150
 #define CHAINS     24
@@ -34,6 +37,7 @@ static const struct env_share_ops *real;
 static _Atomic uint64_t rng_state;
 static _Atomic unsigned fault_per_mille; /* 0: none */
 static _Atomic unsigned lost_type;       /* enum message_type: such messages are lost; 0: none */
+static _Atomic unsigned late_type;       /* answers of this type come late, after LATE_MS */
 
 static uint64_t
 draw(uint64_t limit)
@@ -52,22 +56,23 @@ faulty(void)
 }
 
 static bool
-is_lost(const struct iovec *iov)
+is_of_type(const struct iovec *iov, unsigned type, struct message_header *header)
 {
-    struct message_header header;
-
-    return atomic_load(&lost_type) != 0 && iov->iov_len >= MESSAGE_HEADER_BYTES &&
-           message_header_decode(iov->iov_base, &header) == MESSAGE_GOOD && header.type == atomic_load(&lost_type);
+    return type != 0 && iov->iov_len >= MESSAGE_HEADER_BYTES &&
+           message_header_decode(iov->iov_base, header) == MESSAGE_GOOD && header->type == type;
 }
 
 static int64_t
 faulty_send(struct env_socket *socket, const struct iovec *iov, uint32_t iov_count, const struct env_file *file,
             uint64_t timeout_ms)
 {
+    struct message_header header;
     struct iovec part = iov[0];
 
-    if (is_lost(iov))
+    if (is_of_type(iov, atomic_load(&lost_type), &header))
         return -EAGAIN;
+    if (is_of_type(iov, atomic_load(&late_type), &header) && header.length == 0)
+        real->sleep_ms(socket->env, LATE_MS);
     if (!faulty())
         return real->send(socket, iov, iov_count, file, timeout_ms);
     switch (draw(4)) {
@@ -111,7 +116,7 @@ faulty_connect(struct env *env, const char *name, struct env_socket **out)
 }
 
 static varve_store *
-open_faulty(const char *path)
+open_faulty(const char *path, uint64_t timeout_ms)
 {
     static struct env_share_ops ops;
     static const struct env_settings settings = {
@@ -124,7 +129,7 @@ open_faulty(const char *path)
     options_init(&options);
     options.capacity = UINT64_C(128) << 20;
     options.segment_bytes = UINT64_C(1) << 20;
-    options.peer_timeout_ms = TIMEOUT_MS;
+    options.peer_timeout_ms = timeout_ms;
     assert_int_equal(env_open_posix(path, &settings, &env, &err), VARVE_OK);
     real = env->share;
     ops = *real;
@@ -252,8 +257,8 @@ test_sync_unanswered(void **state)
 
     (void)state;
     make_directory(path);
-    owner = open_faulty(path);
-    peer = open_faulty(path);
+    owner = open_faulty(path, TIMEOUT_MS);
+    peer = open_faulty(path, TIMEOUT_MS);
     assert_int_equal(varve_namespace_open(peer, "test", NULL, &ns, NULL), VARVE_OK);
     prepare(&batch, 1, true);
     atomic_store(&lost_type, MESSAGE_SYNC);
@@ -277,14 +282,65 @@ test_stats_unanswered(void **state)
 
     (void)state;
     make_directory(path);
-    owner = open_faulty(path);
-    peer = open_faulty(path);
+    owner = open_faulty(path, TIMEOUT_MS);
+    peer = open_faulty(path, TIMEOUT_MS);
     atomic_store(&lost_type, MESSAGE_STATS);
     memset(values, 0xa5, sizeof(values));
     assert_true(varve_stats_get(peer, values, 256) < 256);
     atomic_store(&lost_type, 0);
     for (size_t i = 0; (desc = varve_stat_describe(i)) != NULL; i++)
         assert_int_equal(desc->gauge ? values[i] : values[i] / 1000, 0);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(owner, NULL), VARVE_OK);
+    assert_int_equal(directory_delete(path), 0);
+}
+
+/* Change a byte of a page. */
+static void
+damage(const char *directory, varve_store *store)
+{
+    varve_item item = VARVE_ITEM_INIT;
+    varve_iter *iter;
+    char path[300];
+    uint8_t byte;
+    int fd;
+
+    assert_int_equal(varve_iter_open(store, NULL, VARVE_ITER_PAGES, &iter, NULL), VARVE_OK);
+    assert_int_equal(varve_iter_next(iter, &item, NULL), VARVE_OK);
+    varve_iter_close(iter);
+    (void)snprintf(path, sizeof(path), "%s/%016llx.seg", directory, (unsigned long long)item.segment);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)item.offset + 5), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)item.offset + 5), 1);
+    assert_int_equal(fsync(fd), 0);
+    (void)close(fd);
+}
+
+/* The owner may read many pages to see which are damaged: it is not taken for silent. */
+static void
+test_damage_takes_time(void **state)
+{
+    static struct pages batch __attribute__((aligned(4096)));
+    varve_store *owner, *peer;
+    varve_namespace *ns;
+    char path[256];
+
+    (void)state;
+    make_directory(path);
+    owner = open_faulty(path, PATIENT_MS);
+    peer = open_faulty(path, PATIENT_MS);
+    assert_int_equal(varve_namespace_open(peer, "test", NULL, &ns, NULL), VARVE_OK);
+    assert_true(put(peer, ns, &batch, 1));
+    damage(path, owner);
+    atomic_store(&late_type, MESSAGE_DAMAGED);
+    assert_int_equal(get(peer, ns, &batch, 1), PAGES - 1);
+    atomic_store(&late_type, 0);
+    assert_int_equal(stat_of(peer, "peer_timeouts"), 0);
+    assert_int_equal(get(peer, ns, &batch, 1), PAGES - 1);
+    assert_true(put(peer, ns, &batch, 1));
+    assert_int_equal(get(peer, ns, &batch, 1), PAGES);
     assert_int_equal(varve_close(peer, NULL), VARVE_OK);
     assert_int_equal(varve_close(owner, NULL), VARVE_OK);
     assert_int_equal(directory_delete(path), 0);
@@ -305,8 +361,8 @@ test_faults(void **state)
     atomic_store(&rng_state, seed == NULL ? 1 : strtoull(seed, NULL, 10));
     print_message("seed %s (VARVE_TEST_SEED sets it)\n", seed == NULL ? "1" : seed);
     make_directory(path);
-    owner = open_faulty(path);
-    peer = open_faulty(path);
+    owner = open_faulty(path, TIMEOUT_MS);
+    peer = open_faulty(path, TIMEOUT_MS);
     assert_int_equal(varve_namespace_open(peer, "test", NULL, &ns, NULL), VARVE_OK);
     for (unsigned round = 0; round < ROUNDS; round++) {
         atomic_store(&fault_per_mille, 5u << round);
@@ -331,8 +387,12 @@ test_faults(void **state)
 int
 main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_sync_unanswered),
-                                              cmocka_unit_test(test_stats_unanswered), cmocka_unit_test(test_faults)};
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sync_unanswered),
+        cmocka_unit_test(test_stats_unanswered),
+        cmocka_unit_test(test_damage_takes_time),
+        cmocka_unit_test(test_faults),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
