@@ -50,6 +50,24 @@ owner_now_ns(struct env *env)
     return real_ops->now_ns(env) + atomic_load(&ahead_ns);
 }
 
+/* Before the owner opens a segment the next time, all is cleared, and the segment dropped. NULL: it is not. */
+static _Atomic(struct setup *) to_clear;
+
+static int
+owner_open(struct env *env, const char *name, unsigned flags, struct env_file **out)
+{
+    struct setup *setup = strstr(name, ".seg") == NULL ? NULL : atomic_exchange(&to_clear, NULL);
+    char path[300];
+
+    if (setup != NULL) {
+        (void)snprintf(path, sizeof(path), "%s/%s", setup->path, name);
+        (void)varve_namespace_clear(setup->owner, setup->owner_ns, NULL);
+        for (int waits = 0; waits < 10000 && access(path, F_OK) == 0; waits++)
+            (void)usleep(1000);
+    }
+    return real_ops->open(env, name, flags, out);
+}
+
 static varve_store *
 open_owner(const char *path)
 {
@@ -65,6 +83,7 @@ open_owner(const char *path)
     real_ops = env->ops;
     ops = *real_ops;
     ops.now_ns = owner_now_ns;
+    ops.open = owner_open;
     env->ops = &ops;
     assert_int_equal(role_open(env, &options, &store, NULL), VARVE_OK);
     return store;
@@ -125,6 +144,15 @@ honest(struct setup *setup, uint8_t chain)
     assert_true(now_ms() - began_ms < PROMPT_MS);
 }
 
+static void
+open_both(struct setup *setup)
+{
+    setup->owner = open_owner(setup->path);
+    assert_int_equal(varve_open(setup->path, NULL, &setup->peer, NULL), VARVE_OK);
+    assert_int_equal(varve_namespace_open(setup->owner, "test", NULL, &setup->owner_ns, NULL), VARVE_OK);
+    assert_int_equal(varve_namespace_open(setup->peer, "test", NULL, &setup->peer_ns, NULL), VARVE_OK);
+}
+
 static int
 set_up(void **state)
 {
@@ -134,10 +162,7 @@ set_up(void **state)
     setup = (struct setup){.owner = NULL};
     (void)snprintf(setup.path, sizeof(setup.path), "%s/peer_test.XXXXXX", base == NULL ? "/tmp" : base);
     assert_non_null(mkdtemp(setup.path));
-    setup.owner = open_owner(setup.path);
-    assert_int_equal(varve_open(setup.path, NULL, &setup.peer, NULL), VARVE_OK);
-    assert_int_equal(varve_namespace_open(setup.owner, "test", NULL, &setup.owner_ns, NULL), VARVE_OK);
-    assert_int_equal(varve_namespace_open(setup.peer, "test", NULL, &setup.peer_ns, NULL), VARVE_OK);
+    open_both(&setup);
     *state = &setup;
     return 0;
 }
@@ -622,6 +647,32 @@ test_lies(void **state)
     assert_int_equal(exists, 0);
 }
 
+/* A segment that is dropped while its file is opened for a peer is gone, as one that was dropped before: no device has failed. */
+static void
+test_segment_dropped(void **state)
+{
+    struct setup *setup = *state;
+    varve_item item = VARVE_ITEM_INIT;
+    uint8_t number[MESSAGE_SEGMENT_BYTES], answer[4096];
+    varve_iter *iter;
+    int fd;
+
+    honest(setup, 130);
+    assert_int_equal(varve_close(setup->peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(setup->owner, NULL), VARVE_OK); /* which has the file open */
+    open_both(setup);
+    assert_int_equal(varve_iter_open(setup->owner, NULL, VARVE_ITER_PAGES, &iter, NULL), VARVE_OK);
+    assert_int_equal(varve_iter_next(iter, &item, NULL), VARVE_OK);
+    varve_iter_close(iter);
+    fd = raw_greeted(setup);
+    wire_put64(number, item.segment);
+    atomic_store(&to_clear, setup);
+    assert_true(raw_send(fd, MESSAGE_SEGMENT, number, sizeof(number)));
+    assert_int_equal(raw_receive(fd, answer, sizeof(answer)), VARVE_MISS);
+    assert_null(atomic_load(&to_clear));
+    (void)close(fd);
+}
+
 /* Reports that are asked for wrongly end the connection; ones that are left in the middle end with it. */
 static void
 test_reports(void **state)
@@ -684,6 +735,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_put_abandoned, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_put_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_segment_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reports, set_up, tear_down),
     };
 
