@@ -44,9 +44,8 @@ wait_for_writers(varve_store *store)
     uint64_t until_ns = after_ms(store, WRITERS_MS);
     struct env_file *writers;
 
-    if (env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_READ, &writers) < 0)
+    if (!recovery_was_shared(env))
         return true; /* there never was a peer */
-    env->ops->close(writers);
     for (;;) {
         int rc = env->share->lock(env, FORMAT_WRITERS_NAME, false, &writers);
 
@@ -138,13 +137,29 @@ find_role(varve_store *store, varve_error *err)
     }
 }
 
+/* As store_open(). Peers of an owner that shared may be left all the same. */
+static int
+own_alone(varve_store *store, varve_error *err)
+{
+    struct env *env = store->env;
+    struct env_file *lock_file;
+    int rc = env->ops->lock(env, FORMAT_LOCK_NAME, &lock_file);
+
+    if (rc == -EWOULDBLOCK)
+        return error_set(err, VARVE_E_LOCKED, "the store is in use by another process: see the file LOCK in it");
+    if (rc < 0)
+        return error_os(err, rc, "lock the store");
+    store->writers_left = !wait_for_writers(store);
+    return store_own(store, lock_file, err);
+}
+
 int
 role_open(struct env *env, const varve_options *options, varve_store **out, varve_error *err)
 {
     varve_store *store;
     int rc;
 
-    if (!options->share || env->share == NULL)
+    if (env->share == NULL)
         return store_open(env, options, out, err);
     store = store_create(env, options);
     if (store == NULL)
@@ -156,7 +171,7 @@ role_open(struct env *env, const varve_options *options, varve_store **out, varv
             rc = error_os(err, rc, "set up I/O");
     }
     if (rc == VARVE_OK)
-        rc = find_role(store, err);
+        rc = options->share ? find_role(store, err) : own_alone(store, err);
     if (rc != VARVE_OK) {
         peer_destroy(store->peer);
         store_destroy(store);

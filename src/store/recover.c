@@ -198,15 +198,15 @@ is_emptied(struct env *env, const char *name)
     return bytes == 0;
 }
 
-static bool
-was_shared(struct env *env)
+bool
+recovery_was_shared(struct env *env)
 {
     struct env_file *file;
+    int rc = env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_READ, &file);
 
-    if (env->ops->open(env, FORMAT_WRITERS_NAME, ENV_OPEN_READ, &file) < 0)
-        return false;
-    env->ops->close(file);
-    return true;
+    if (rc == 0)
+        env->ops->close(file);
+    return rc != -ENOENT;
 }
 
 static int
@@ -271,7 +271,8 @@ int
 recovery_scan(varve_store *store, struct manifest_state *state, struct recovery **result, varve_error *err)
 {
     struct env *env = store->env;
-    struct adoption adoption = {.env = env, .state = state, .known = state->next_number, .shared = was_shared(env)};
+    struct adoption adoption = {
+        .env = env, .state = state, .known = state->next_number, .shared = recovery_was_shared(env)};
     struct recovery *recovery = env_zalloc(env, sizeof(*recovery));
     struct extent_scan *extents = extent_scan_create(env, store->pool);
     int rc = env->ops->list(env, adopt_segment, &adoption);

@@ -290,6 +290,8 @@ int recovery_scan(varve_store *store, struct manifest_state *state, struct recov
 /* With log, index and manifest in place: insert the extents found. */
 int recovery_replay(struct recovery *recovery, varve_error *err);
 void recovery_free(varve_store *store, struct recovery *recovery);
+/* Whether several processes ever had this store, as far as can be told: then some may be left, with files open. */
+bool recovery_was_shared(struct env *env);
 /* Remove files of the store that the manifest does not name. */
 void recovery_sweep(varve_store *store);
 

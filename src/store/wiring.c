@@ -272,7 +272,7 @@ store_open_log(varve_store *store, const struct manifest_state *state, varve_err
         .open_files = (uint32_t)store->options.open_files,
         .unsealed_max = unsealed_max(store),
         .align_shift = store->align_shift,
-        .shared = store->options.share && store->env->share != NULL,
+        .shared = store->env->share != NULL && recovery_was_shared(store->env),
         .stray = store->writers_left,
     };
     int rc = log_create(store->env, store->pool, &hooks, &settings, &store->log, err);

@@ -162,7 +162,9 @@ test_segment_gone(void **state)
     must_be_usable();
 }
 
-/* Of a store that several processes used: a segment that was cut when it was dropped, where its unlink and the edit were lost with the power. */
+/*
+ * Of a store that several processes used, as far as can be told: a segment that was cut when it was dropped, where its unlink and the edit were lost with the power.
+ */
 static void
 test_segment_emptied(void **state)
 {
@@ -178,6 +180,7 @@ test_segment_emptied(void **state)
     assert_int_equal(env->ops->open(env, name, 0, &file), 0);
     assert_int_equal(env->ops->truncate(file, 0), 0);
     env->ops->close(file);
+    store_fault(life.disk, SIM_OP_OPEN, FORMAT_WRITERS_NAME, EIO, 0, 1);
     life_must_open();
     assert_int_equal(life_stat("segments_missing"), 1);
     assert_false(store_file_exists(life.disk, name));
