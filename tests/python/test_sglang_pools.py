@@ -240,6 +240,24 @@ def test_tensors_with_and_without_a_target(make, pool):
     assert torch.equal(strided.contiguous().view(torch.uint8), pages[0].view(torch.uint8))
 
 
+def test_a_coded_tensor_without_a_target(make, pool):
+    """What a page takes on disk is not its size, and a room that is too small says nothing against the page."""
+    backend = make(pool, interface_v1=0, codec="on")
+    key = sgl.hashes(sgl.tokens_of(1, 1))[0]
+    page = (torch.randn(32768) * 0.02).to(torch.bfloat16)
+    assert backend.set(key, page)
+    assert backend.store_stats()["codec_put_pages"] == 1
+    assert torch.equal(backend.get(key), page.view(torch.uint8))
+    target = torch.zeros_like(page)
+    bare, filled = backend.batch_get([key, key], [None, target])
+    assert torch.equal(bare, page.view(torch.uint8))
+    assert filled is target and torch.equal(target, page)
+    backend._io.sizes = lambda spec, ids: [0]
+    assert backend.get(key) is None
+    assert backend.exists(key)
+    assert backend.stats()["get_size_pages"] == 0
+
+
 def test_keys_that_name_a_pool(make, pool):
     """Older releases put a draft model's pages under "<key>.draft"."""
     backend = make(pool)

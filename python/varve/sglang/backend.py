@@ -26,7 +26,7 @@ from .config import Config
 from .guard import Guard
 from .handle import Handle, Spec
 from .identity import Coordinates, element_type, namespace_names, tp_sharded, weights
-from .keys import ID_BYTES, groups, ids_of
+from .keys import ID_BYTES, chosen, groups, ids_of
 from .metrics import Exporter, Metrics
 from .order import Order
 from .regions import BadIndices, Copies, Markers, Regions, access, tensors
@@ -347,13 +347,14 @@ class VarveHiCache(compat.HiCacheStorage):
         for pool, (positions, ids) in groups(keys).items():
             spec = self._flat_spec(pool)
             rooms = [targets[position] for position in positions]
+            bare = [room is None for room in rooms]
+            sizes = iter(self._io.sizes(spec, chosen(ids, bare)))
             for at, room in enumerate(rooms):
                 if room is None:
-                    size = self._io.stored_bytes(spec, ids[at * ID_BYTES : (at + 1) * ID_BYTES])
-                    rooms[at] = torch.empty(size, dtype=torch.uint8)
+                    rooms[at] = torch.empty(next(sizes), dtype=torch.uint8)
                 elif not room.is_contiguous():
                     rooms[at] = torch.empty_like(room, memory_format=torch.contiguous_format)
-            for position, room, ok in zip(positions, rooms, self._io.get(spec, ids, tensors(rooms))):
+            for position, room, ok in zip(positions, rooms, self._io.get(spec, ids, tensors(rooms), bare)):
                 target = targets[position]
                 if ok and target is not None and target is not room:
                     target.copy_(room)

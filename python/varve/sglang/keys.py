@@ -35,6 +35,11 @@ def split(key: str) -> tuple[str, bytes]:
     return pool, ids
 
 
+def chosen(ids: bytes, which: Sequence[bool]) -> bytes:
+    """Those ids for which `which` says so."""
+    return b"".join(ids[k * ID_BYTES : (k + 1) * ID_BYTES] for k, yes in enumerate(which) if yes)
+
+
 def groups(keys: Sequence[str]) -> dict[str, tuple[list[int], bytes]]:
     """Keys of any kind by pool: for each its positions in `keys`, and their ids."""
     plain = ids_of(keys)

@@ -18,7 +18,7 @@ import varve
 
 from .breaker import Breaker
 from .handle import Handle, Spec
-from .keys import ID_BYTES
+from .keys import ID_BYTES, chosen
 from .metrics import Metrics
 from .regions import Located
 
@@ -78,19 +78,35 @@ class Transfer:
     def _touch(self, spec: Spec, ids: bytes) -> None:
         self._call("query", self.reads, spec, 0, lambda ns: ns.touch(ids), 0)
 
-    def stored_bytes(self, spec: Spec, page_id: bytes) -> int:
-        """Size of a stored page, 0 when it is not."""
-        pages, sizes, _ = self._estimate(spec, page_id)
-        return sizes[0] if pages else 0
-
-    def get(self, spec: Spec, ids: bytes, at: Located) -> list[bool]:
-        """Read pages; True for those whose bytes are there, verified, and of the size that was asked for."""
-        good: list[bool] = []
+    def sizes(self, spec: Spec, ids: bytes) -> list[int]:
+        """Bytes of stored pages, 0 for those that are not: what a get without any room says. (An estimate has what they take on disk.)"""
+        sizes: list[int] = []
         for first, count in _cuts(ids):
-            good += self._get(spec, ids[first * ID_BYTES : (first + count) * ID_BYTES], *_part(at, first, count))
+            sizes += self._sizes(spec, ids[first * ID_BYTES : (first + count) * ID_BYTES])
+        return sizes
+
+    def _sizes(self, spec: Spec, ids: bytes) -> list[int]:
+        count = len(ids) // ID_BYTES
+        nowhere = array("Q", bytes(8 * count))
+        stored = array("Q", bytes(8 * count))
+        statuses = self._call(
+            "query", self.reads, spec, count, lambda ns: ns.get_batch(ids, nowhere, 0, page_sizes=stored), None
+        )
+        return [size if status == varve.E_ARG else 0 for status, size in zip(statuses or [varve.MISS] * count, stored)]
+
+    def get(self, spec: Spec, ids: bytes, at: Located, guessed: list[bool] | None = None) -> list[bool]:
+        """Read pages; True for those whose bytes are there, verified, and of the size that was asked for.
+
+        A page of another size is removed, but for those whose size was only `guessed`.
+        """
+        good: list[bool] = []
+        guessed = guessed or [False] * (len(ids) // ID_BYTES)
+        for first, count in _cuts(ids):
+            part = ids[first * ID_BYTES : (first + count) * ID_BYTES]
+            good += self._get(spec, part, *_part(at, first, count), guessed[first : first + count])
         return good
 
-    def _get(self, spec: Spec, ids: bytes, addresses: Any, sizes: Any, parts: int) -> list[bool]:
+    def _get(self, spec: Spec, ids: bytes, addresses: Any, sizes: Any, parts: int, guessed: list[bool]) -> list[bool]:
         count = len(ids) // ID_BYTES
         stored = array("Q", bytes(8 * count))
         start = time.perf_counter()
@@ -103,16 +119,14 @@ class Transfer:
             self._metrics.count(get_pages=count)
             return [False] * count
         wanted = _page_sizes(sizes, parts, count)
-        wrong = [
-            status == varve.E_ARG or (status == varve.OK and size != want)
-            for status, size, want in zip(statuses, stored, wanted)
-        ]
-        good = [status == varve.OK and not bad for status, bad in zip(statuses, wrong)]
+        good = [status == varve.OK and size == want for status, size, want in zip(statuses, stored, wanted)]
+        unfit = [status in (varve.OK, varve.E_ARG) and not ok for status, ok in zip(statuses, good)]
+        wrong = [bad and not guess for bad, guess in zip(unfit, guessed)]
         if any(wrong):
             self._remove_pages(spec, ids, wrong)
         hits = sum(good)
         size_bytes = sum(size for size, ok in zip(wanted, good) if ok)
-        missing = sum(status == varve.MISS for status in statuses)
+        missing = sum(status == varve.MISS for status in statuses) + sum(unfit) - sum(wrong)
         self._metrics.count(
             get_pages=count, get_ok_pages=hits, get_missing_pages=missing, get_size_pages=sum(wrong),
             get_failed_pages=count - hits - missing - sum(wrong), get_bytes=size_bytes,
@@ -122,7 +136,7 @@ class Transfer:
 
     def _remove_pages(self, spec: Spec, ids: bytes, which: list[bool]) -> None:
         """Pages of another size than the pool's can never be used, and would stand in the way of those that can."""
-        gone = b"".join(ids[k * ID_BYTES : (k + 1) * ID_BYTES] for k, remove in enumerate(which) if remove)
+        gone = chosen(ids, which)
         self._call("put", self.writes, spec, 0, lambda ns: ns.remove_batch(gone), 0)
 
     def put(self, spec: Spec, ids: bytes, at: Located, parent: bytes | None) -> list[bool]:
@@ -198,7 +212,7 @@ class Transfer:
 def _is_nothing(answer: Any) -> bool:
     """Whether a call found nothing at all."""
     if isinstance(answer, array):
-        return varve.OK not in answer
+        return varve.OK not in answer and varve.E_ARG not in answer
     return not any(answer) if isinstance(answer, bytes) else answer in (0, (0, [], []))
 
 
