@@ -51,7 +51,7 @@ message_hello_encode(const struct message_hello *hello, uint8_t out[MESSAGE_HELL
     wire_put32(out + 8, hello->align_shift);
     wire_put32(out + 12, hello->library_version);
     wire_put64(out + 16, hello->page_bytes_max);
-    wire_put64(out + 24, hello->io_bytes);
+    wire_put64(out + 24, hello->life);
 }
 
 bool
@@ -64,7 +64,7 @@ message_hello_decode(const uint8_t *in, size_t size, struct message_hello *hello
     hello->align_shift = wire_get32(in + 8);
     hello->library_version = wire_get32(in + 12);
     hello->page_bytes_max = wire_get64(in + 16);
-    hello->io_bytes = wire_get64(in + 24);
+    hello->life = wire_get64(in + 24);
     return hello->align_shift >= 9 && hello->align_shift <= LOG_BLOCK_SHIFT &&
            hello->page_bytes_max <= (uint64_t)1 << 60;
 }

@@ -17,7 +17,7 @@
 #include "varve.h"
 
 #define MESSAGE_MAGIC        0x50565256u /* "VRVP" */
-#define MESSAGE_VERSION      2
+#define MESSAGE_VERSION      3
 #define MESSAGE_HEADER_BYTES 32
 #define MESSAGE_BODY_MAX     ((uint32_t)1 << 20) /* VARVE_BATCH_PAGES_MAX of the largest record fit */
 
@@ -85,7 +85,7 @@ struct message_hello {
     uint32_t align_shift;
     uint32_t library_version;
     uint64_t page_bytes_max;
-    uint64_t io_bytes;
+    uint64_t life; /* of the owner: no other has this number; never 0 */
 };
 #define MESSAGE_HELLO_BYTES 32
 void message_hello_encode(const struct message_hello *hello, uint8_t out[MESSAGE_HELLO_BYTES]);

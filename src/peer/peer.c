@@ -8,6 +8,7 @@
 #include "format/format.h"
 
 #define SLOW_FACTOR 10
+#define PAUSE_MS    2
 
 int
 peer_create(varve_store *store, struct peer **out, varve_error *err)
@@ -79,7 +80,8 @@ take_hello(struct peer *peer, const struct message_hello *hello, bool first, var
 {
     varve_store *store = peer->store;
 
-    if (hello->io_align < 512 || hello->io_align > IO_ALIGN_MAX || (hello->io_align & (hello->io_align - 1)) != 0)
+    if (hello->life == 0 || hello->io_align < 512 || hello->io_align > IO_ALIGN_MAX ||
+        (hello->io_align & (hello->io_align - 1)) != 0)
         return -EPROTO;
     if (first) {
         if (peer->env->io_align < hello->io_align)
@@ -122,6 +124,7 @@ greet(struct peer *peer, struct peer_link *link, bool first, varve_error *err)
     if (rc == 0 && (header.type != MESSAGE_HELLO || header.status != VARVE_OK ||
                     !message_hello_decode(body, header.length, &hello)))
         rc = -EPROTO;
+    link->life = hello.life;
     return rc == 0 ? take_hello(peer, &hello, first, err) : rc == -EAGAIN ? -ETIMEDOUT : rc;
 }
 
@@ -150,13 +153,12 @@ link_create(struct peer *peer, bool first, struct peer_link **out, varve_error *
     return rc;
 }
 
+/* peer->lock held. */
 static void
 keep_idle(struct peer *peer, struct peer_link *link)
 {
-    mutex_lock(&peer->lock);
     link->next = peer->idle;
     peer->idle = link;
-    mutex_unlock(&peer->lock);
 }
 
 int
@@ -167,8 +169,11 @@ peer_connect(struct peer *peer, bool first, varve_error *err)
 
     if (rc < 0 || link == NULL)
         return rc;
-    link->epoch = peer_epoch(peer);
+    mutex_lock(&peer->lock);
+    peer->life = link->life;
+    link->epoch = peer->epoch;
     keep_idle(peer, link);
+    mutex_unlock(&peer->lock);
     return 0;
 }
 
@@ -177,6 +182,7 @@ peer_forget_owner(struct peer *peer)
 {
     mutex_lock(&peer->lock);
     peer->epoch++;
+    peer->life = 0;
     peer->silent_until_ns = 0;
     mutex_unlock(&peer->lock);
     close_idle(peer);
@@ -206,50 +212,89 @@ peer_note_silence(struct peer *peer)
     return VARVE_E_TIMEOUT;
 }
 
-int
-peer_link_acquire(struct peer *peer, struct peer_link **out)
+/* peer->lock held. */
+static bool
+others_elect(const struct peer *peer)
 {
-    struct peer_link *link;
-    uint64_t now_ns = 0, epoch;
-    int rc = VARVE_OK;
+    return peer->electing && !pthread_equal(peer->elector, pthread_self());
+}
 
+/* One more connection, to the owner that was met. Whoever else listens by now is to be met first: it has to be told what the last one was. */
+static int
+link_make(struct peer *peer, struct peer_link **out)
+{
+    struct peer_link *link = NULL;
+    int rc = link_create(peer, false, &link, NULL);
+    bool met;
+
+    if (rc == -ETIMEDOUT)
+        return peer_note_silence(peer);
+    if (rc < 0 || link == NULL)
+        return PEER_AGAIN;
     mutex_lock(&peer->lock);
-    link = peer->idle;
-    epoch = peer->epoch;
-    if (peer->silent_until_ns != 0) {
-        now_ns = peer->env->ops->now_ns(peer->env);
-        if (now_ns < peer->silent_until_ns)
-            rc = VARVE_E_TIMEOUT;
-    }
-    if (rc == VARVE_OK && link != NULL)
-        peer->idle = link->next;
+    met = link->life == peer->life && !others_elect(peer);
+    link->epoch = peer->epoch;
     mutex_unlock(&peer->lock);
-    if (rc != VARVE_OK)
-        return rc;
-    if (link == NULL) {
-        rc = link_create(peer, false, &link, NULL);
-        if (rc == -ETIMEDOUT)
-            return peer_note_silence(peer);
-        if (rc < 0 || link == NULL)
-            return PEER_AGAIN;
-        link->epoch = epoch;
+    if (!met) {
+        link_destroy(peer, link);
+        return PEER_AGAIN;
     }
     *out = link;
     return VARVE_OK;
 }
 
+/* Until there is one that may be asked. peer->lock held. VARVE_OK or VARVE_E_TIMEOUT. */
+static int
+wait_for_owner(struct peer *peer)
+{
+    const struct env_ops *ops = peer->env->ops;
+    uint64_t until_ns = 0;
+
+    if (others_elect(peer))
+        until_ns = ops->now_ns(peer->env) + peer->timeout_ms * 1000000;
+    while (others_elect(peer)) {
+        if (ops->now_ns(peer->env) >= until_ns) {
+            COUNT(&peer->store->counters, peer_timeouts, 1);
+            return VARVE_E_TIMEOUT;
+        }
+        cond_wait_ms(&peer->changed, &peer->lock, PAUSE_MS);
+    }
+    if (peer->silent_until_ns != 0 && ops->now_ns(peer->env) < peer->silent_until_ns)
+        return VARVE_E_TIMEOUT;
+    return VARVE_OK;
+}
+
+int
+peer_link_acquire(struct peer *peer, struct peer_link **out)
+{
+    struct peer_link *link = NULL;
+    int rc;
+
+    mutex_lock(&peer->lock);
+    rc = wait_for_owner(peer);
+    if (rc == VARVE_OK && peer->idle != NULL) {
+        link = peer->idle;
+        peer->idle = link->next;
+    }
+    mutex_unlock(&peer->lock);
+    if (rc != VARVE_OK)
+        return rc;
+    *out = link;
+    return link == NULL ? link_make(peer, out) : VARVE_OK;
+}
+
 void
 peer_link_release(struct peer *peer, struct peer_link *link, int rc)
 {
-    bool current;
+    bool kept;
 
     mutex_lock(&peer->lock);
-    current = link->epoch == peer->epoch;
-    mutex_unlock(&peer->lock);
-    if (rc == PEER_AGAIN || rc == VARVE_E_TIMEOUT || !current)
-        link_destroy(peer, link); /* it is out of step, or nobody is there */
-    else
+    kept = rc != PEER_AGAIN && rc != VARVE_E_TIMEOUT && link->epoch == peer->epoch;
+    if (kept)
         keep_idle(peer, link);
+    mutex_unlock(&peer->lock);
+    if (!kept)
+        link_destroy(peer, link); /* it is out of step, or nobody is there */
 }
 
 static uint64_t

@@ -19,6 +19,7 @@
 struct peer_link {
     struct connection connection;
     struct peer_link *next;
+    uint64_t life; /* of its owner */
     uint64_t epoch;
     uint64_t calls;
     uint32_t get_us, put_us; /* that gets and puts took on it, to be told with the next question */
@@ -34,9 +35,11 @@ struct peer {
     struct cond changed;      /* the owner, electing, writers */
     struct peer_link *idle;   /* connections */
     uint64_t epoch;           /* counts owners, as far as this process has met them */
+    uint64_t life;            /* of the owner that was met, whom no other is taken for; 0: none */
     uint64_t silent_until_ns; /* the owner did not answer: until then it is not asked again */
     uint32_t writers;         /* puts under way, that may be writing */
-    bool electing;            /* a thread looks for an owner */
+    bool electing;            /* a thread looks for an owner: */
+    pthread_t elector;        /* this one; calls of others wait until it has told the owner what it has to know */
 };
 
 /* For a store without owner. The first link must be made: peer_connect(). */
@@ -45,11 +48,11 @@ int peer_create(varve_store *store, struct peer **out, varve_error *err);
 void peer_destroy(struct peer *peer);
 
 /*
- * One more connection, kept for the next call. 0 or -errno: -ENOENT, -ECONNREFUSED there is no owner (yet); -ETIMEDOUT; -EPROTONOSUPPORT *err says why. `first`: the
+ * Meet the owner: a connection, kept for the next call. 0 or -errno: -ENOENT, -ECONNREFUSED there is no owner (yet); -ETIMEDOUT; -EPROTONOSUPPORT *err says why. `first`: the
  * store learns from the owner what it has to know.
  */
 int peer_connect(struct peer *peer, bool first, varve_error *err);
-/* The owner is another: all that was of the last one goes. peer->lock not held. */
+/* The owner is another: all that was of the last one goes. No call finds the next one before it is met. peer->lock not held. */
 void peer_forget_owner(struct peer *peer);
 
 /* The owner did not answer, or there is none: calls of the next time do not wait for it. VARVE_E_TIMEOUT. */
@@ -58,7 +61,7 @@ int peer_note_silence(struct peer *peer);
 /* The epoch that calls begin in. */
 uint64_t peer_epoch(struct peer *peer);
 
-/* A connection for one call. VARVE_OK, PEER_AGAIN or VARVE_E_TIMEOUT. */
+/* A connection for one call, to the owner that was met. VARVE_OK, PEER_AGAIN or VARVE_E_TIMEOUT. */
 int peer_link_acquire(struct peer *peer, struct peer_link **out);
 void peer_link_release(struct peer *peer, struct peer_link *link, int rc);
 
@@ -102,7 +105,7 @@ int peer_namespace_open(varve_store *store, const char *name, const varve_namesp
 int peer_namespace_refresh(varve_store *store, varve_namespace *ns, varve_error *err);
 int peer_namespace_clear(varve_store *store, const varve_namespace *ns, varve_error *err);
 int peer_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits, varve_error *err);
-/* Those that were set before, once there is another owner. */
+/* Those that were set before, once there is another owner. VARVE_OK: it has them, or takes no writes and has no such namespace; else some are not set. */
 int peer_limits_repeat(varve_store *store);
 int peer_option_set(varve_store *store, const char *name, const char *value, varve_error *err);
 int peer_sync(varve_store *store, varve_error *err);

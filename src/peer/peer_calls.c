@@ -209,20 +209,86 @@ peer_namespace_clear(varve_store *store, const varve_namespace *ns, varve_error 
     return rc;
 }
 
+static bool
+same_limits(const varve_namespace_limits *a, const varve_namespace_limits *b)
+{
+    return a->struct_size == b->struct_size && a->quota_bytes == b->quota_bytes && a->ttl_s == b->ttl_s;
+}
+
+static varve_namespace_limits
+get_wanted(varve_namespace *ns)
+{
+    varve_namespace_limits wanted;
+
+    mutex_lock(&ns->store->namespace_change);
+    wanted = ns->wanted;
+    mutex_unlock(&ns->store->namespace_change);
+    return wanted;
+}
+
+/* What was wanted before. */
+static varve_namespace_limits
+exchange_wanted(varve_namespace *ns, varve_namespace_limits wanted)
+{
+    varve_namespace_limits before;
+
+    mutex_lock(&ns->store->namespace_change);
+    before = ns->wanted;
+    ns->wanted = wanted;
+    mutex_unlock(&ns->store->namespace_change);
+    return before;
+}
+
+/* Unless others are wanted by now. */
+static void
+take_back_wanted(varve_namespace *ns, varve_namespace_limits wanted, varve_namespace_limits before)
+{
+    mutex_lock(&ns->store->namespace_change);
+    if (same_limits(&ns->wanted, &wanted))
+        ns->wanted = before;
+    mutex_unlock(&ns->store->namespace_change);
+}
+
 int
 peer_limits_set(varve_store *store, varve_namespace *ns, const varve_namespace_limits *limits, varve_error *err)
 {
     struct message_limits asked = {.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire),
                                    .quota_bytes = limits->quota_bytes,
                                    .ttl_s = limits->ttl_s};
-    int rc = ask_limits(store, MESSAGE_LIMITS, &asked, err);
+    const varve_namespace_limits wanted = {
+        .struct_size = (uint32_t)sizeof(*limits), .quota_bytes = limits->quota_bytes, .ttl_s = limits->ttl_s};
+    varve_namespace_limits before;
+    int rc;
 
-    if (rc == VARVE_OK) {
-        mutex_lock(&store->namespace_change);
-        ns->wanted = (varve_namespace_limits){
-            .struct_size = (uint32_t)sizeof(*limits), .quota_bytes = limits->quota_bytes, .ttl_s = limits->ttl_s};
-        mutex_unlock(&store->namespace_change);
-    }
+    before = exchange_wanted(ns, wanted); /* now: the next owner may be there before the answer is taken */
+    rc = ask_limits(store, MESSAGE_LIMITS, &asked, err);
+    if (rc != VARVE_OK)
+        take_back_wanted(ns, wanted, before);
+    return rc;
+}
+
+/* Tell a new owner, again if they are changed meanwhile. */
+static int
+repeat_limits(varve_store *store, varve_namespace *ns)
+{
+    varve_namespace_limits wanted = get_wanted(ns), told;
+    struct message_limits asked;
+    int rc;
+
+    do {
+        if (wanted.struct_size == 0)
+            return VARVE_OK;
+        told = wanted;
+        rc = peer_namespace_refresh(store, ns, NULL);
+        asked = (struct message_limits){.ns_id = atomic_load_explicit(&ns->ns_id, memory_order_acquire),
+                                        .quota_bytes = told.quota_bytes,
+                                        .ttl_s = told.ttl_s};
+        if (rc == VARVE_OK)
+            rc = ask_limits(store, MESSAGE_LIMITS, &asked, NULL);
+        else if (rc == VARVE_E_READONLY)
+            return VARVE_OK; /* it has no such namespace, and makes none */
+        wanted = get_wanted(ns);
+    } while (rc == VARVE_OK && !same_limits(&wanted, &told));
     return rc;
 }
 
@@ -232,7 +298,6 @@ peer_limits_repeat(varve_store *store)
     int rc = VARVE_OK;
 
     for (size_t i = 0; rc == VARVE_OK; i++) {
-        varve_namespace_limits wanted = {0};
         varve_namespace *ns;
 
         mutex_lock(&store->namespace_lock);
@@ -240,14 +305,7 @@ peer_limits_repeat(varve_store *store)
         mutex_unlock(&store->namespace_lock);
         if (ns == NULL)
             break;
-        mutex_lock(&store->namespace_change);
-        wanted = ns->wanted;
-        mutex_unlock(&store->namespace_change);
-        if (wanted.struct_size == 0)
-            continue;
-        rc = peer_namespace_refresh(store, ns, NULL);
-        if (rc == VARVE_OK)
-            rc = peer_limits_set(store, ns, &wanted, NULL);
+        rc = repeat_limits(store, ns);
     }
     return rc;
 }

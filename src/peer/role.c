@@ -65,6 +65,7 @@ become_owner(varve_store *store, struct env_file *lock_file, varve_error *err)
 {
     int rc;
 
+    store->life = store->env->ops->random(store->env) | 1;
     store->writers_left = !wait_for_writers(store);
     rc = store_own(store, lock_file, err);
     if (rc != VARVE_OK)
@@ -257,7 +258,10 @@ seek(varve_store *store, uint64_t until_ns)
 
     if (rc == 0) {
         COUNT(&store->counters, peer_reconnects, 1);
-        return peer_limits_repeat(store) == PEER_AGAIN ? VARVE_MISS : VARVE_OK;
+        rc = peer_limits_repeat(store);
+        if (rc != VARVE_OK)
+            peer_forget_owner(store->peer); /* nobody uses it as it is */
+        return rc == VARVE_OK || rc == VARVE_E_TIMEOUT ? rc : VARVE_MISS;
     }
     if (!may_come(rc))
         return VARVE_E_TIMEOUT;
@@ -278,15 +282,18 @@ static bool
 begin_election(varve_store *store, uint64_t epoch, uint64_t until_ns, int *rc)
 {
     struct peer *peer = store->peer;
-    bool elects;
+    bool elects, waited;
 
     mutex_lock(&peer->lock);
+    waited = peer->electing; /* for one that is under way, whose outcome is this thread's, too */
     while (peer->electing && !is_past(store, until_ns))
         cond_wait_ms(&peer->changed, &peer->lock, PAUSE_MS);
     *rc = peer->electing ? VARVE_E_TIMEOUT : VARVE_OK;
-    elects = !peer->electing && !role_is_owner(store) && peer->epoch == epoch;
-    if (elects)
+    elects = !waited && !role_is_owner(store) && peer->epoch == epoch;
+    if (elects) {
         peer->electing = true;
+        peer->elector = pthread_self();
+    }
     mutex_unlock(&peer->lock);
     return elects;
 }

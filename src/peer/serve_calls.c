@@ -32,7 +32,7 @@ serve_hello(struct client *client, const uint8_t *body, size_t size, struct answ
                                    .align_shift = store->align_shift,
                                    .library_version = VARVE_VERSION_NUMBER,
                                    .page_bytes_max = store->page_bytes_max,
-                                   .io_bytes = store->options.io_bytes};
+                                   .life = store->life};
     message_hello_encode(&hello, answer->fixed);
     answer_add(answer, answer->fixed, MESSAGE_HELLO_BYTES);
     return true;

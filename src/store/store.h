@@ -113,6 +113,7 @@ struct varve_store {
         role; /* as a peer it has neither log nor index nor manifest: calls go to the owner, through src/peer */
     struct peer *peer;      /* src/peer's; NULL: never was one */
     struct server *server;  /* src/peer's; NULL: serves nobody */
+    uint64_t life;          /* of an owner: peers tell by it that this is another than the last */
     bool writers_left;      /* processes that wrote for the owner before may do so still */
     _Atomic uint64_t peers; /* connections of others */
     struct io_queue_pool *pool;

@@ -21,7 +21,9 @@
 
 #include "api/options.h"
 #include "directory.h"
+#include "env/env_posix.h"
 #include "format/format.h"
+#include "peer/message.h"
 #include "peer/role.h"
 #include "varve.h"
 
@@ -30,7 +32,12 @@
 #define PAGE_SIZE  65536
 #define FILES_MAX  64
 
+#define TIMEOUT_MS 5000
+#define QUOTA      (UINT64_C(16) << 20)
+
 static char path[PATH_BYTES];
+static const struct env_share_ops *const real = &posix_share_ops;
+static struct env_share_ops hooked; /* what a store is opened with instead */
 
 static int
 set_up(void **state)
@@ -40,6 +47,7 @@ set_up(void **state)
     (void)state;
     (void)snprintf(path, sizeof(path), "%s/takeover.XXXXXX", base == NULL ? "/tmp" : base);
     assert_non_null(mkdtemp(path));
+    hooked = *real;
     return 0;
 }
 
@@ -51,8 +59,9 @@ tear_down(void **state)
     return 0;
 }
 
+/* With other share operations than the real ones (NULL: with these), and for so long a patience. */
 static varve_store *
-open_store(bool share)
+open_with(bool share, const struct env_share_ops *ops, uint64_t timeout_ms)
 {
     static const struct env_settings settings = {
         .io_engine = "auto", .direct_io = "auto", .queue_depth = 32, .io_threads = 4, .create_dir = true};
@@ -65,10 +74,19 @@ open_store(bool share)
     options.capacity = UINT64_C(24) << 20;
     options.segment_bytes = UINT64_C(1) << 20;
     options.share = share;
+    options.peer_timeout_ms = timeout_ms;
     assert_int_equal(env_open_posix(path, &settings, &env, &err), VARVE_OK);
+    if (ops != NULL)
+        env->share = ops;
     if (role_open(env, &options, &store, &err) != VARVE_OK)
         fail_msg("%s", err.message);
     return store;
+}
+
+static varve_store *
+open_store(bool share)
+{
+    return open_with(share, NULL, TIMEOUT_MS);
 }
 
 static varve_namespace *
@@ -192,11 +210,141 @@ test_alone_beside_writer(void **state)
     (void)close(writers);
 }
 
+static int64_t
+probe(varve_store *store)
+{
+    const varve_id id = {{1, 0, 1}};
+
+    return varve_probe(store, namespace_get(store, "test"), &id, 1, NULL, NULL);
+}
+
+static int
+limit(varve_store *store)
+{
+    varve_namespace_limits limits = VARVE_NAMESPACE_LIMITS_INIT;
+
+    limits.quota_bytes = QUOTA;
+    return varve_namespace_limits_set(store, namespace_get(store, "test"), &limits, NULL);
+}
+
+/* The owner goes, and that one takes its place. */
+static void
+succeed(varve_store *owner, varve_store *next)
+{
+    assert_int_equal(varve_close(owner, NULL), VARVE_OK);
+    assert_true(probe(next) >= 0);
+    assert_true(role_is_owner(next));
+}
+
+static uint64_t
+quota_at(varve_store *owner)
+{
+    return namespace_get(owner, "test")->limits.quota_bytes;
+}
+
+/* A peer without a connection finds another owner by its next call, and sets its limits there before that. */
+static void
+test_limits_without_connection(void **state)
+{
+    varve_store *owner = open_store(true), *next = open_store(true), *peer = open_store(true);
+    varve_iter *iter;
+
+    (void)state;
+    assert_int_equal(limit(peer), VARVE_OK);
+    assert_int_equal(varve_iter_open(peer, namespace_get(peer, "test"), VARVE_ITER_PAGES, &iter, NULL), VARVE_OK);
+    varve_iter_close(iter); /* with the only connection */
+    succeed(owner, next);
+    assert_int_equal(quota_at(next), 0);
+    assert_int_equal(probe(peer), 0);
+    assert_int_equal(quota_at(next), QUOTA);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(next, NULL), VARVE_OK);
+}
+
+static bool
+is_of_type(const void *bytes, size_t size, enum message_type type)
+{
+    struct message_header header;
+
+    return size >= MESSAGE_HEADER_BYTES && message_header_decode(bytes, &header) == MESSAGE_GOOD && header.type == type;
+}
+
+static bool limits_lost;
+
+static int64_t
+losing_send(struct env_socket *socket, const struct iovec *iov, uint32_t iov_count, const struct env_file *file,
+            uint64_t timeout_ms)
+{
+    return limits_lost && is_of_type(iov[0].iov_base, iov[0].iov_len, MESSAGE_LIMITS)
+               ? -EAGAIN
+               : real->send(socket, iov, iov_count, file, timeout_ms);
+}
+
+/* An owner that was not told the limits is not used: they are tried again. */
+static void
+test_limits_unanswered(void **state)
+{
+    varve_store *owner = open_store(true), *next = open_store(true), *peer;
+
+    (void)state;
+    hooked.send = losing_send;
+    peer = open_with(true, &hooked, 20);
+    assert_int_equal(limit(peer), VARVE_OK);
+    succeed(owner, next);
+    limits_lost = true;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(varve_sync(peer, NULL), VARVE_E_TIMEOUT);
+    limits_lost = false;
+    while (varve_sync(peer, NULL) != VARVE_OK)
+        real->sleep_ms(peer->env, 1);
+    assert_int_equal(quota_at(next), QUOTA);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+    assert_int_equal(varve_close(next, NULL), VARVE_OK);
+}
+
+static varve_store
+    *loses[3]; /* owner, next, peer: when the peer has the answer to its limits, but does not know it yet */
+
+static int64_t
+late_receive(struct env_socket *socket, void *buf, size_t size, uint64_t timeout_ms, struct env_file **file)
+{
+    int64_t got = real->receive(socket, buf, size, timeout_ms, file);
+    varve_store *owner = loses[0];
+
+    if (owner != NULL && got > 0 && is_of_type(buf, (size_t)got, MESSAGE_LIMITS)) {
+        loses[0] = NULL;
+        succeed(owner, loses[1]);
+        assert_int_equal(probe(loses[2]), 0); /* meets the next */
+    }
+    return got;
+}
+
+static void
+test_limits_between_owners(void **state)
+{
+    varve_store *owner = open_store(true);
+
+    (void)state;
+    hooked.receive = late_receive;
+    loses[1] = open_store(true);
+    loses[2] = open_with(true, &hooked, TIMEOUT_MS);
+    (void)namespace_get(loses[2], "test");
+    loses[0] = owner;
+    assert_int_equal(limit(loses[2]), VARVE_OK);
+    assert_null(loses[0]);
+    assert_int_equal(quota_at(loses[1]), QUOTA);
+    assert_int_equal(varve_close(loses[2], NULL), VARVE_OK);
+    assert_int_equal(varve_close(loses[1], NULL), VARVE_OK);
+}
+
 int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_alone_beside_writer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_limits_without_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_limits_unanswered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_limits_between_owners, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
