@@ -124,29 +124,42 @@ peer_count_ids(varve_store *store, enum message_type type, const varve_namespace
     return (int64_t)found.found;
 }
 
-/* Ask for the namespace of a name. */
+/* What the owner of an epoch said. By now it may be the one before: this process may have read the manifest, and be the owner. */
 static int
-ask_namespace(varve_store *store, struct message_namespace *asked, varve_error *err)
+take_namespace(varve_store *store, uint64_t epoch, const char *name, const struct message_namespace *told,
+               varve_namespace **out, varve_error *err)
+{
+    int rc = PEER_AGAIN;
+
+    mutex_lock(&store->namespace_change); /* one of its name */
+    if (peer_epoch(store->peer) == epoch)
+        rc = namespace_adopt(store, name, told->ns_id, (enum varve_element)told->element_type, told->page_bytes_hint,
+                             out);
+    mutex_unlock(&store->namespace_change);
+    return rc == VARVE_E_NOMEM ? error_set(err, rc, "out of memory") : rc;
+}
+
+/* Ask for the namespace of a name. No lock is held meanwhile. */
+static int
+ask_namespace(varve_store *store, const char *name, struct message_namespace *asked, varve_namespace **out,
+              varve_error *err)
 {
     uint8_t bytes[MESSAGE_NAMESPACE_BYTES + VARVE_NAMESPACE_NAME_MAX];
     struct peer_call call;
+    uint64_t epoch;
     int rc = peer_call_begin(&call, store, MESSAGE_NAMESPACE_OPEN, true);
 
     if (rc != VARVE_OK)
         return rc;
+    epoch = call.link->epoch;
+    asked->name_size = strlen(name);
+    memcpy(asked->name, name, asked->name_size + 1);
     peer_call_part(&call, bytes, message_namespace_encode(asked, bytes));
     rc = peer_call_ask(&call, err);
     if (rc == VARVE_OK)
         rc = peer_check_answer(message_namespace_decode(call.answer.body, call.answer.size, asked));
     peer_call_end(&call, rc);
-    return rc;
-}
-
-static void
-name_namespace(struct message_namespace *asked, const char *name)
-{
-    asked->name_size = strlen(name);
-    memcpy(asked->name, name, asked->name_size + 1);
+    return rc == VARVE_OK ? take_namespace(store, epoch, name, asked, out, err) : rc;
 }
 
 int
@@ -155,7 +168,6 @@ peer_namespace_open(varve_store *store, const char *name, const varve_namespace_
 {
     varve_namespace_attributes given = VARVE_NAMESPACE_ATTRIBUTES_INIT;
     struct message_namespace asked = {0};
-    int rc;
 
     *out = namespace_by_name(store, name);
     if (*out != NULL)
@@ -164,30 +176,15 @@ peer_namespace_open(varve_store *store, const char *name, const varve_namespace_
         memcpy(&given, attributes, attributes->struct_size < sizeof(given) ? attributes->struct_size : sizeof(given));
     asked.element_type = given.element_type;
     asked.page_bytes_hint = given.page_bytes_hint;
-    name_namespace(&asked, name);
-    mutex_lock(&store->namespace_change); /* one of its name */
-    rc = ask_namespace(store, &asked, err);
-    if (rc == VARVE_OK) {
-        rc = namespace_adopt(store, name, asked.ns_id, (enum varve_element)asked.element_type, asked.page_bytes_hint,
-                             out);
-        if (rc != VARVE_OK)
-            (void)error_set(err, rc, "out of memory");
-    }
-    mutex_unlock(&store->namespace_change);
-    return rc;
+    return ask_namespace(store, name, &asked, out, err);
 }
 
 int
 peer_namespace_refresh(varve_store *store, varve_namespace *ns, varve_error *err)
 {
     struct message_namespace asked = {.element_type = ns->element_type, .page_bytes_hint = ns->page_bytes_hint};
-    int rc;
 
-    name_namespace(&asked, ns->name);
-    rc = ask_namespace(store, &asked, err);
-    if (rc == VARVE_OK)
-        atomic_store_explicit(&ns->ns_id, asked.ns_id, memory_order_release);
-    return rc;
+    return ask_namespace(store, ns->name, &asked, &ns, err);
 }
 
 static int

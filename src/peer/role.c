@@ -288,6 +288,7 @@ begin_election(varve_store *store, uint64_t epoch, uint64_t until_ns, int *rc)
     waited = peer->electing; /* for one that is under way, whose outcome is this thread's, too */
     while (peer->electing && !is_past(store, until_ns))
         cond_wait_ms(&peer->changed, &peer->lock, PAUSE_MS);
+    COUNT(&store->counters, peer_timeouts, peer->electing);
     *rc = peer->electing ? VARVE_E_TIMEOUT : VARVE_OK;
     elects = !waited && !role_is_owner(store) && peer->epoch == epoch;
     if (elects) {

@@ -114,18 +114,20 @@ int
 namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err)
 {
     varve_namespace *ns;
+    int rc = VARVE_OK;
 
+    mutex_lock(&store->namespace_change); /* other threads of a peer may add some until now */
     /* A peer that becomes the owner has some already, by numbers that may be old. */
     for (size_t i = 0; i < store->namespace_count; i++)
         atomic_store_explicit(&store->namespaces[i]->ns_id, 0, memory_order_release);
-    for (size_t i = 0; i < state->namespace_count; i++) {
+    for (size_t i = 0; i < state->namespace_count && rc == VARVE_OK; i++) {
         const struct state_namespace *from = &state->namespaces[i];
 
-        if (namespace_adopt(store, from->name, from->ns_id, (enum varve_element)from->element_type,
-                            from->page_bytes_hint, &ns) != VARVE_OK)
-            return error_set(err, VARVE_E_NOMEM, "out of memory opening namespaces");
+        rc = namespace_adopt(store, from->name, from->ns_id, (enum varve_element)from->element_type,
+                             from->page_bytes_hint, &ns);
     }
-    return VARVE_OK;
+    mutex_unlock(&store->namespace_change);
+    return rc == VARVE_OK ? rc : error_set(err, rc, "out of memory opening namespaces");
 }
 
 bool
@@ -248,23 +250,39 @@ store_namespace_clear(varve_store *store, varve_namespace *ns, varve_error *err)
     return rc;
 }
 
+static int
+take_over(varve_store *store, varve_namespace *ns, varve_error *err)
+{
+    varve_namespace_limits wanted;
+    int rc = VARVE_OK;
+
+    mutex_lock(&store->namespace_change);
+    if (atomic_load_explicit(&ns->ns_id, memory_order_relaxed) == 0) { /* the manifest has lost it */
+        uint32_t ns_id = new_ns_id(store);
+
+        rc = commit_namespace(store, ns, ns_id, err);
+        if (rc == VARVE_OK)
+            atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
+    }
+    wanted = ns->wanted;
+    mutex_unlock(&store->namespace_change);
+    return rc == VARVE_OK && wanted.struct_size > 0 ? store_limits_set(store, ns, &wanted, err) : rc;
+}
+
 int
 namespaces_take_over(varve_store *store, varve_error *err)
 {
     int rc = VARVE_OK;
 
-    for (size_t i = 0; i < store->namespace_count && rc == VARVE_OK; i++) {
-        varve_namespace *ns = store->namespaces[i];
+    for (size_t i = 0; rc == VARVE_OK; i++) {
+        varve_namespace *ns;
 
-        if (atomic_load_explicit(&ns->ns_id, memory_order_relaxed) == 0) { /* the manifest has lost it */
-            uint32_t ns_id = new_ns_id(store);
-
-            rc = commit_namespace(store, ns, ns_id, err);
-            if (rc == VARVE_OK)
-                atomic_store_explicit(&ns->ns_id, ns_id, memory_order_release);
-        }
-        if (rc == VARVE_OK && ns->wanted.struct_size > 0)
-            rc = store_limits_set(store, ns, &ns->wanted, err);
+        mutex_lock(&store->namespace_lock);
+        ns = i < store->namespace_count ? store->namespaces[i] : NULL;
+        mutex_unlock(&store->namespace_lock);
+        if (ns == NULL)
+            break;
+        rc = take_over(store, ns, err);
     }
     return rc;
 }

@@ -299,7 +299,7 @@ void recovery_sweep(varve_store *store);
 /* namespace.c */
 int namespaces_load(varve_store *store, const struct manifest_state *state, varve_error *err);
 void namespaces_free(varve_store *store);
-/* Of a peer: one that the owner has. VARVE_E_NOMEM. */
+/* Of a peer: one that the owner has, by its number. namespace_change held. VARVE_E_NOMEM. */
 int namespace_adopt(varve_store *store, const char *name, uint32_t ns_id, enum varve_element element_type,
                     uint64_t page_bytes_hint, varve_namespace **out);
 /* A peer has become the owner: what it knows by names that the manifest does not have is made anew, and its limits are set. */

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -337,6 +338,105 @@ test_limits_between_owners(void **state)
     assert_int_equal(varve_close(loses[1], NULL), VARVE_OK);
 }
 
+/* A thread that opens a namespace of the store, by a name that nobody has. */
+static struct {
+    pthread_t thread;
+    varve_store *store;
+    bool begun;
+    int rc;
+} opener;
+
+static void *
+opener_main(void *arg)
+{
+    varve_namespace *ns;
+
+    (void)arg;
+    opener.rc = varve_namespace_open(opener.store, "late", NULL, &ns, NULL);
+    return NULL;
+}
+
+/* Whether somebody holds the lock, or does so soon. */
+static bool
+is_taken(struct mutex *mutex)
+{
+    for (int tries = 0; tries < 50; tries++) {
+        if (pthread_mutex_trylock(&mutex->native) != 0)
+            return true;
+        mutex_unlock(mutex);
+        real->sleep_ms(opener.store->env, 1);
+    }
+    return false;
+}
+
+/* The thread begins in the middle of an election, when the lock is had. */
+static int
+opening_lock(struct env *env, const char *name, bool shared, struct env_file **out)
+{
+    int rc = real->lock(env, name, shared, out);
+
+    if (rc == 0 && opener.store != NULL && !opener.begun && strcmp(name, FORMAT_LOCK_NAME) == 0) {
+        opener.begun = true;
+        assert_int_equal(pthread_create(&opener.thread, NULL, opener_main, NULL), 0);
+        (void)is_taken(&opener.store->namespace_change);
+    }
+    return rc;
+}
+
+/* Whoever opens a namespace while this process becomes the owner does not keep it from that, nor itself waiting for it. */
+static void
+test_open_in_election(void **state)
+{
+    varve_store *owner = open_store(true), *peer;
+
+    (void)state;
+    memset(&opener, 0, sizeof(opener));
+    hooked.lock = opening_lock;
+    peer = open_with(true, &hooked, 1000);
+    assert_int_equal(limit(peer), VARVE_OK);
+    opener.store = peer;
+    succeed(owner, peer);
+    assert_true(opener.begun);
+    assert_int_equal(pthread_join(opener.thread, NULL), 0);
+    assert_int_equal(opener.rc, VARVE_OK);
+    assert_int_equal(quota_at(peer), QUOTA);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+}
+
+static int64_t
+superseding_receive(struct env_socket *socket, void *buf, size_t size, uint64_t timeout_ms, struct env_file **file)
+{
+    int64_t got = real->receive(socket, buf, size, timeout_ms, file);
+    varve_store *owner = loses[0], *peer = loses[2];
+
+    if (owner != NULL && got > 0 && is_of_type(buf, (size_t)got, MESSAGE_NAMESPACE_OPEN)) {
+        loses[0] = NULL;
+        succeed(owner, peer);
+        assert_int_equal(varve_namespace_clear(peer, namespace_get(peer, "late"), NULL), VARVE_OK);
+        assert_int_equal(put(peer, namespace_get(peer, "late"), 1), PAGES);
+    }
+    return got;
+}
+
+/* The number of a namespace that the owner before said is not that of the owner that this process is by now. */
+static void
+test_late_number(void **state)
+{
+    varve_store *owner = open_store(true), *peer;
+    const varve_id id = {{1, 0, 1}};
+
+    (void)state;
+    hooked.receive = superseding_receive;
+    loses[0] = NULL;
+    peer = open_with(true, &hooked, TIMEOUT_MS);
+    (void)namespace_get(peer, "test");
+    loses[0] = owner;
+    loses[2] = peer;
+    assert_int_equal(varve_probe(peer, namespace_get(peer, "late"), &id, 1, NULL, NULL), 1);
+    assert_null(loses[0]);
+    assert_int_equal(varve_close(peer, NULL), VARVE_OK);
+}
+
 int
 main(void)
 {
@@ -345,6 +445,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_limits_without_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_limits_unanswered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_limits_between_owners, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_open_in_election, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_late_number, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
