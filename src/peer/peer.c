@@ -8,7 +8,6 @@
 #include "format/format.h"
 
 #define SLOW_FACTOR 10
-#define PAUSE_MS    2
 
 int
 peer_create(varve_store *store, struct peer **out, varve_error *err)
@@ -34,15 +33,30 @@ peer_create(varve_store *store, struct peer **out, varve_error *err)
     descriptors_init(&peer->descriptors, env, (uint32_t)store->options.open_files);
     mutex_init(&peer->lock);
     cond_init(&peer->changed);
+    cond_init(&peer->returned);
     *out = peer;
     return VARVE_OK;
+}
+
+/* There may be one more connection. */
+static void
+link_return(struct peer *peer)
+{
+    mutex_lock(&peer->lock);
+    peer->links--;
+    cond_signal(&peer->returned);
+    mutex_unlock(&peer->lock);
 }
 
 static void
 link_destroy(struct peer *peer, struct peer_link *link)
 {
+    bool apart = link->apart;
+
     connection_deinit(&link->connection);
     env_free(peer->env, link);
+    if (!apart)
+        link_return(peer);
 }
 
 /* Close the connections that wait for a call. */
@@ -69,6 +83,7 @@ peer_destroy(struct peer *peer)
     close_idle(peer);
     descriptors_deinit(&peer->descriptors);
     peer->env->ops->close(peer->writers_file);
+    cond_deinit(&peer->returned);
     cond_deinit(&peer->changed);
     mutex_deinit(&peer->lock);
     env_free(peer->env, peer);
@@ -128,28 +143,29 @@ greet(struct peer *peer, struct peer_link *link, bool first, varve_error *err)
     return rc == 0 ? take_hello(peer, &hello, first, err) : rc == -EAGAIN ? -ETIMEDOUT : rc;
 }
 
+/* One that is counted in peer->links already. */
 static int
 link_create(struct peer *peer, bool first, struct peer_link **out, varve_error *err)
 {
     struct env *env = peer->env;
-    struct env_socket *socket;
-    struct peer_link *link;
+    struct env_socket *socket = NULL;
+    struct peer_link *link = NULL;
     int rc = env->share->connect(env, FORMAT_SOCKET_NAME, &socket);
 
-    if (rc < 0)
-        return rc;
-    link = env_zalloc(env, sizeof(*link));
-    rc = link == NULL ? -ENOMEM : connection_init(&link->connection, env, socket);
-    if (link == NULL)
-        env->share->close(socket);
-    else if (rc == 0)
-        rc = greet(peer, link, first, err);
     if (rc == 0) {
-        *out = link;
-        return 0;
+        link = env_zalloc(env, sizeof(*link));
+        rc = link == NULL ? -ENOMEM : connection_init(&link->connection, env, socket);
+        if (link == NULL)
+            env->share->close(socket);
     }
-    if (link != NULL)
+    if (rc == 0)
+        rc = greet(peer, link, first, err);
+    if (rc == 0)
+        *out = link;
+    else if (link != NULL)
         link_destroy(peer, link);
+    else
+        link_return(peer);
     return rc;
 }
 
@@ -159,14 +175,19 @@ keep_idle(struct peer *peer, struct peer_link *link)
 {
     link->next = peer->idle;
     peer->idle = link;
+    cond_signal(&peer->returned);
 }
 
 int
 peer_connect(struct peer *peer, bool first, varve_error *err)
 {
     struct peer_link *link = NULL;
-    int rc = link_create(peer, first, &link, err);
+    int rc;
 
+    mutex_lock(&peer->lock);
+    peer->links++;
+    mutex_unlock(&peer->lock);
+    rc = link_create(peer, first, &link, err);
     if (rc < 0 || link == NULL)
         return rc;
     mutex_lock(&peer->lock);
@@ -208,6 +229,7 @@ peer_note_silence(struct peer *peer)
     COUNT(&peer->store->counters, peer_timeouts, 1);
     mutex_lock(&peer->lock);
     peer->silent_until_ns = now_ns + peer->timeout_ms * 1000000;
+    cond_broadcast(&peer->returned);
     mutex_unlock(&peer->lock);
     return VARVE_E_TIMEOUT;
 }
@@ -243,44 +265,78 @@ link_make(struct peer *peer, struct peer_link **out)
     return VARVE_OK;
 }
 
-/* Until there is one that may be asked. peer->lock held. VARVE_OK or VARVE_E_TIMEOUT. */
+static bool
+is_silent(const struct peer *peer)
+{
+    return peer->silent_until_ns != 0 && peer->env->ops->now_ns(peer->env) < peer->silent_until_ns;
+}
+
+/* peer->lock held. Whether a call may go on, with an idle connection or one more. The thread that elects always may. */
+static bool
+has_link(const struct peer *peer)
+{
+    return peer->electing ? !others_elect(peer) : peer->idle != NULL || peer->links < PEER_LINKS_MAX;
+}
+
+/* For an election to end, and for a connection, of which others that are under way have as much as they have time. peer->lock held. VARVE_OK or VARVE_E_TIMEOUT. */
 static int
-wait_for_owner(struct peer *peer)
+wait_for_link(struct peer *peer)
 {
     const struct env_ops *ops = peer->env->ops;
-    uint64_t until_ns = 0;
+    uint64_t until_ns = ops->now_ns(peer->env) + peer->timeout_ms * 1000000 * (peer->electing ? 1 : SLOW_FACTOR);
+    bool late;
 
-    if (others_elect(peer))
-        until_ns = ops->now_ns(peer->env) + peer->timeout_ms * 1000000;
-    while (others_elect(peer)) {
-        if (ops->now_ns(peer->env) >= until_ns) {
-            COUNT(&peer->store->counters, peer_timeouts, 1);
-            return VARVE_E_TIMEOUT;
-        }
-        cond_wait_ms(&peer->changed, &peer->lock, PAUSE_MS);
-    }
-    if (peer->silent_until_ns != 0 && ops->now_ns(peer->env) < peer->silent_until_ns)
-        return VARVE_E_TIMEOUT;
-    return VARVE_OK;
+    peer->waiting++;
+    do {
+        cond_wait_ms(&peer->returned, &peer->lock, peer->timeout_ms);
+        late = ops->now_ns(peer->env) >= until_ns;
+    } while (!late && !is_silent(peer) && !has_link(peer));
+    peer->waiting--;
+    if (has_link(peer) && !is_silent(peer))
+        return VARVE_OK;
+    COUNT(&peer->store->counters, peer_timeouts, late);
+    cond_signal(&peer->returned); /* what woke this one may be for another */
+    return VARVE_E_TIMEOUT;
 }
 
 int
 peer_link_acquire(struct peer *peer, struct peer_link **out)
 {
     struct peer_link *link = NULL;
-    int rc;
+    int rc = VARVE_OK;
 
     mutex_lock(&peer->lock);
-    rc = wait_for_owner(peer);
+    if (!peer->electing && is_silent(peer))
+        rc = VARVE_E_TIMEOUT;
+    else if (!has_link(peer) || (peer->waiting > 0 && !peer->electing))
+        rc = wait_for_link(peer);
     if (rc == VARVE_OK && peer->idle != NULL) {
         link = peer->idle;
         peer->idle = link->next;
+    } else if (rc == VARVE_OK) {
+        peer->links++;
     }
+    if (peer->waiting > 0 && rc == VARVE_OK && has_link(peer))
+        cond_signal(&peer->returned);
     mutex_unlock(&peer->lock);
     if (rc != VARVE_OK)
         return rc;
     *out = link;
     return link == NULL ? link_make(peer, out) : VARVE_OK;
+}
+
+void
+peer_link_set_apart(struct peer *peer, struct peer_link *link)
+{
+    link->apart = true;
+    link_return(peer);
+}
+
+void
+peer_wake(struct peer *peer)
+{
+    cond_broadcast(&peer->changed);
+    cond_broadcast(&peer->returned);
 }
 
 void

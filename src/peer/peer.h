@@ -23,6 +23,7 @@ struct peer_link {
     uint64_t epoch;
     uint64_t calls;
     uint32_t get_us, put_us; /* that gets and puts took on it, to be told with the next question */
+    bool apart;              /* it is not one of peer->links */
 };
 
 struct peer {
@@ -32,8 +33,10 @@ struct peer {
     struct descriptors descriptors;
     struct env_file *writers_file; /* locked, shared, while this process may be writing to segments */
     struct mutex lock;
-    struct cond changed;      /* the owner, electing, writers */
+    struct cond changed;      /* electing, writers */
+    struct cond returned;     /* a call may go on: a link, electing, silent_until_ns */
     struct peer_link *idle;   /* connections */
+    uint32_t links, waiting;  /* connections that there are, or are being made; calls that wait for one */
     uint64_t epoch;           /* counts owners, as far as this process has met them */
     uint64_t life;            /* of the owner that was met, whom no other is taken for; 0: none */
     uint64_t silent_until_ns; /* the owner did not answer: until then it is not asked again */
@@ -61,9 +64,17 @@ int peer_note_silence(struct peer *peer);
 /* The epoch that calls begin in. */
 uint64_t peer_epoch(struct peer *peer);
 
-/* A connection for one call, to the owner that was met. VARVE_OK, PEER_AGAIN or VARVE_E_TIMEOUT. */
+/*
+ * A connection for one call, to the owner that was met. There are so many at most, since an owner takes but so many of all its peers; calls wait for one in turn. VARVE_OK,
+ * PEER_AGAIN or VARVE_E_TIMEOUT.
+ */
+#define PEER_LINKS_MAX 32
 int peer_link_acquire(struct peer *peer, struct peer_link **out);
 void peer_link_release(struct peer *peer, struct peer_link *link, int rc);
+/* It will be used for long: calls need not wait for it. */
+void peer_link_set_apart(struct peer *peer, struct peer_link *link);
+/* An election has ended. peer->lock held. */
+void peer_wake(struct peer *peer);
 
 /* What was answered. */
 struct peer_answer {

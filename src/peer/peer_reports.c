@@ -39,6 +39,7 @@ peer_iter_open(varve_store *store, uint32_t ns_id, enum varve_iter_kind kind, st
         env_free(store->env, iter);
         return rc;
     }
+    peer_link_set_apart(iter->call.peer, iter->call.link);
     iter->call.question = (struct peer_question){.type = MESSAGE_ITER_NEXT, .slow = true};
     *out = iter;
     return VARVE_OK;

@@ -316,7 +316,7 @@ find_owner(varve_store *store, uint64_t epoch)
         rc = peer_note_silence(peer); /* the others need not try, too */
     mutex_lock(&peer->lock);
     peer->electing = false;
-    cond_broadcast(&peer->changed);
+    peer_wake(peer);
     mutex_unlock(&peer->lock);
     return rc;
 }

@@ -25,6 +25,7 @@
 #include "env/env_posix.h"
 #include "format/format.h"
 #include "peer/message.h"
+#include "peer/peer.h"
 #include "peer/role.h"
 #include "varve.h"
 
@@ -437,6 +438,125 @@ test_late_number(void **state)
     assert_int_equal(varve_close(peer, NULL), VARVE_OK);
 }
 
+#define CALLERS 40
+
+/* Threads that probe at once, and what they use for it: answers wait for the gate. */
+static struct {
+    struct mutex lock;
+    struct cond changed;
+    bool open;
+    int answered, connections, connections_most;
+    varve_store *store;
+    varve_namespace *ns;
+} gate;
+
+static int
+counted_connect(struct env *env, const char *name, struct env_socket **out)
+{
+    int rc = real->connect(env, name, out);
+
+    mutex_lock(&gate.lock);
+    gate.connections += rc == 0;
+    if (gate.connections > gate.connections_most)
+        gate.connections_most = gate.connections;
+    mutex_unlock(&gate.lock);
+    return rc;
+}
+
+static void
+counted_close(struct env_socket *socket)
+{
+    mutex_lock(&gate.lock);
+    gate.connections--;
+    mutex_unlock(&gate.lock);
+    real->close(socket);
+}
+
+static int64_t
+gated_receive(struct env_socket *socket, void *buf, size_t size, uint64_t timeout_ms, struct env_file **file)
+{
+    int64_t got = real->receive(socket, buf, size, timeout_ms, file);
+
+    if (got > 0 && is_of_type(buf, (size_t)got, MESSAGE_PROBE)) {
+        mutex_lock(&gate.lock);
+        gate.answered++;
+        cond_broadcast(&gate.changed);
+        while (!gate.open)
+            cond_wait(&gate.changed, &gate.lock);
+        mutex_unlock(&gate.lock);
+    }
+    return got;
+}
+
+static void *
+caller_main(void *arg)
+{
+    const varve_id id = {{1, 0, 1}};
+
+    *(int64_t *)arg = varve_probe(gate.store, gate.ns, &id, 1, NULL, NULL);
+    return NULL;
+}
+
+/* As many connections as one process may have are in use, and all other calls wait. */
+static void
+wait_until_full(void)
+{
+    struct peer *peer = gate.store->peer;
+
+    mutex_lock(&gate.lock);
+    while (gate.answered < PEER_LINKS_MAX)
+        cond_wait(&gate.changed, &gate.lock);
+    mutex_unlock(&gate.lock);
+    for (uint32_t waiting = 0; waiting < CALLERS - PEER_LINKS_MAX;) {
+        mutex_lock(&peer->lock);
+        waiting = peer->waiting;
+        mutex_unlock(&peer->lock);
+        real->sleep_ms(peer->env, 1);
+    }
+}
+
+/* Calls of many threads share the connections that a process may have; iterations have their own. */
+static void
+test_many_callers(void **state)
+{
+    varve_store *owner = open_store(true);
+    pthread_t threads[CALLERS];
+    int64_t found[CALLERS];
+    varve_iter *iter;
+
+    (void)state;
+    memset(&gate, 0, sizeof(gate));
+    mutex_init(&gate.lock);
+    cond_init(&gate.changed);
+    hooked.connect = counted_connect;
+    hooked.close = counted_close;
+    hooked.receive = gated_receive;
+    gate.store = open_with(true, &hooked, TIMEOUT_MS);
+    gate.ns = namespace_get(gate.store, "test");
+    assert_int_equal(put(gate.store, gate.ns, 1), PAGES);
+    assert_int_equal(varve_iter_open(gate.store, gate.ns, VARVE_ITER_PAGES, &iter, NULL), VARVE_OK);
+    for (int i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, caller_main, &found[i]), 0);
+    wait_until_full();
+    assert_int_equal(gate.answered, PEER_LINKS_MAX);
+    mutex_lock(&gate.lock);
+    gate.open = true;
+    cond_broadcast(&gate.changed);
+    mutex_unlock(&gate.lock);
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(found[i], 1);
+    }
+    varve_iter_close(iter);
+    assert_int_equal(gate.connections_most, PEER_LINKS_MAX + 1);
+    assert_int_equal(gate.connections, PEER_LINKS_MAX);
+    assert_int_equal(varve_close(gate.store, NULL), VARVE_OK);
+    assert_int_equal(gate.connections, 0);
+    assert_int_equal(varve_close(owner, NULL), VARVE_OK);
+    cond_deinit(&gate.changed);
+    mutex_deinit(&gate.lock);
+}
+
 int
 main(void)
 {
@@ -447,6 +567,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_limits_between_owners, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_open_in_election, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_late_number, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_callers, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
