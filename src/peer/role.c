@@ -132,8 +132,8 @@ find_role(varve_store *store, varve_error *err)
         if (is_past(store, until_ns))
             return error_set(
                 err, VARVE_E_LOCKED,
-                "the store is in use by a process that does not share it (see the file LOCK in it): close it "
-                "there, or open it there with share=on");
+                "the store is in use by a process that does not share it, or is being recovered (see the file "
+                "LOCK in it): close it there, or open it there with share=on, or try again");
         store->env->share->sleep_ms(store->env, PAUSE_MS);
     }
 }
