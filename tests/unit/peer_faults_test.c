@@ -18,10 +18,11 @@
 
 #include <cmocka.h>
 
-#include "api/options.h"
 #include "directory.h"
+#include "env/env_posix.h"
 #include "peer/message.h"
 #include "peer/role.h"
+#include "shared_store.h"
 #include "varve.h"
 
 #define TIMEOUT_MS 50
@@ -33,7 +34,7 @@
 #define PAGES      6
 #define PAGE_SIZE  4096
 
-static const struct env_share_ops *real;
+static const struct env_share_ops *const real = &posix_share_ops;
 static _Atomic uint64_t rng_state;
 static _Atomic unsigned fault_per_mille; /* 0: none */
 static _Atomic unsigned lost_type;       /* enum message_type: such messages are lost; 0: none */
@@ -119,27 +120,14 @@ static varve_store *
 open_faulty(const char *path, uint64_t timeout_ms)
 {
     static struct env_share_ops ops;
-    static const struct env_settings settings = {
-        .io_engine = "auto", .direct_io = "auto", .queue_depth = 32, .io_threads = 4, .create_dir = true};
-    varve_options options;
-    varve_store *store = NULL;
-    varve_error err = {0};
-    struct env *env;
 
-    options_init(&options);
-    options.capacity = UINT64_C(128) << 20;
-    options.segment_bytes = UINT64_C(1) << 20;
-    options.peer_timeout_ms = timeout_ms;
-    assert_int_equal(env_open_posix(path, &settings, &env, &err), VARVE_OK);
-    real = env->share;
     ops = *real;
     ops.send = faulty_send;
     ops.receive = faulty_receive;
     ops.connect = faulty_connect;
-    env->share = &ops;
-    if (role_open(env, &options, &store, &err) != VARVE_OK)
-        fail_msg("%s", err.message);
-    return store;
+    return shared_store_open(
+        path, &(struct shared_store_settings){
+                  .share = true, .capacity = UINT64_C(128) << 20, .timeout_ms = timeout_ms, .ops = &ops});
 }
 
 struct pages {
@@ -221,20 +209,6 @@ run_calls(varve_store *peer, varve_namespace *ns, bool *stored)
         if (!answered) /* the owner is taken for silent: it is asked again after as long */
             (void)usleep((TIMEOUT_MS + 5) * 1000);
     }
-}
-
-static uint64_t
-stat_of(varve_store *store, const char *name)
-{
-    uint64_t values[256] = {0};
-    size_t count = varve_stats_get(store, values, 256);
-
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(varve_stat_describe(i)->name, name) == 0)
-            return values[i];
-    }
-    fail_msg("no statistic %s", name);
-    return 0;
 }
 
 static void
@@ -337,7 +311,7 @@ test_damage_takes_time(void **state)
     atomic_store(&late_type, MESSAGE_DAMAGED);
     assert_int_equal(get(peer, ns, &batch, 1), PAGES - 1);
     atomic_store(&late_type, 0);
-    assert_int_equal(stat_of(peer, "peer_timeouts"), 0);
+    assert_int_equal(shared_store_stat(peer, "peer_timeouts"), 0);
     assert_int_equal(get(peer, ns, &batch, 1), PAGES - 1);
     assert_true(put(peer, ns, &batch, 1));
     assert_int_equal(get(peer, ns, &batch, 1), PAGES);
@@ -374,9 +348,9 @@ test_faults(void **state)
                 assert_int_equal(get(peer, ns, &batch, chain), PAGES);
         }
     }
-    print_message("%d timeouts, %d reconnects, %d puts abandoned\n", (int)stat_of(peer, "peer_timeouts"),
-                  (int)stat_of(peer, "peer_reconnects"), (int)stat_of(owner, "peer_abandoned"));
-    assert_true(stat_of(peer, "peer_timeouts") > 0 && stat_of(peer, "peer_reconnects") > 0);
+    print_message("%d timeouts, %d reconnects, %d puts abandoned\n", (int)shared_store_stat(peer, "peer_timeouts"),
+                  (int)shared_store_stat(peer, "peer_reconnects"), (int)shared_store_stat(owner, "peer_abandoned"));
+    assert_true(shared_store_stat(peer, "peer_timeouts") > 0 && shared_store_stat(peer, "peer_reconnects") > 0);
     assert_int_equal(varve_check(owner, VARVE_CHECK_DEEP, NULL, NULL, NULL, &report, NULL), VARVE_OK);
     assert_int_equal(report.problems, 0);
     assert_int_equal(varve_close(peer, NULL), VARVE_OK);

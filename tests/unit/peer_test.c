@@ -28,6 +28,7 @@
 #include "format/format.h"
 #include "peer/message_report.h"
 #include "peer/role.h"
+#include "shared_store.h"
 #include "varve.h"
 
 #define PAGES     16
@@ -106,20 +107,6 @@ fill(varve_page *pages, struct iovec *iov, uint8_t *memory, uint8_t chain)
         iov[i] = (struct iovec){memory + i * PAGE_SIZE, PAGE_SIZE};
         pages[i] = (varve_page){.id = {{chain, (uint8_t)i, 1}}, .iov = &iov[i], .iov_count = 1};
     }
-}
-
-static uint64_t
-stat_of(varve_store *store, const char *name)
-{
-    uint64_t values[256] = {0};
-    size_t count = varve_stats_get(store, values, 256);
-
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(varve_stat_describe(i)->name, name) == 0)
-            return values[i];
-    }
-    fail_msg("no statistic %s", name);
-    return 0;
 }
 
 /* A call of the honest peer works, promptly. */
@@ -603,7 +590,7 @@ test_put_late(void **state)
     wire_put32(reserve + MESSAGE_RESERVE_BYTES, 5000);
     assert_true(raw_send(fd, MESSAGE_RESERVE, reserve, sizeof(reserve)));
     assert_int_equal(raw_receive(fd, answer, sizeof(answer)), VARVE_OK);
-    assert_int_equal(stat_of(setup->owner, "peer_abandoned"), 0);
+    assert_int_equal(shared_store_stat(setup->owner, "peer_abandoned"), 0);
     for (; seconds < 30 && raw_send(fd, MESSAGE_STATS, NULL, 0); seconds++) {
         if (raw_receive(fd, answer, sizeof(answer)) != VARVE_OK)
             break;
@@ -612,7 +599,7 @@ test_put_late(void **state)
     assert_in_range(seconds, 14, 17);
     (void)close(fd);
     honest(setup, 160);
-    assert_int_equal(stat_of(setup->owner, "peer_abandoned"), 1);
+    assert_int_equal(shared_store_stat(setup->owner, "peer_abandoned"), 1);
 }
 
 /* What was committed without being written is never served: it fails its checksum at whoever reads it, and is forgotten. */

@@ -20,13 +20,13 @@
 
 #include <cmocka.h>
 
-#include "api/options.h"
 #include "directory.h"
 #include "env/env_posix.h"
 #include "format/format.h"
 #include "peer/message.h"
 #include "peer/peer.h"
 #include "peer/role.h"
+#include "shared_store.h"
 #include "varve.h"
 
 #define PATH_BYTES 512
@@ -65,24 +65,9 @@ tear_down(void **state)
 static varve_store *
 open_with(bool share, const struct env_share_ops *ops, uint64_t timeout_ms)
 {
-    static const struct env_settings settings = {
-        .io_engine = "auto", .direct_io = "auto", .queue_depth = 32, .io_threads = 4, .create_dir = true};
-    varve_options options;
-    varve_store *store = NULL;
-    varve_error err = {0};
-    struct env *env;
-
-    options_init(&options);
-    options.capacity = UINT64_C(24) << 20;
-    options.segment_bytes = UINT64_C(1) << 20;
-    options.share = share;
-    options.peer_timeout_ms = timeout_ms;
-    assert_int_equal(env_open_posix(path, &settings, &env, &err), VARVE_OK);
-    if (ops != NULL)
-        env->share = ops;
-    if (role_open(env, &options, &store, &err) != VARVE_OK)
-        fail_msg("%s", err.message);
-    return store;
+    return shared_store_open(path,
+                             &(struct shared_store_settings){
+                                 .share = share, .capacity = UINT64_C(24) << 20, .timeout_ms = timeout_ms, .ops = ops});
 }
 
 static varve_store *
