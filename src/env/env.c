@@ -20,9 +20,9 @@ env_cut(struct env *env, const char *name)
 {
     struct env_file *file;
 
+    /* What fails leaves the bytes to whoever has the file open, for as long as that is. */
     if (env->ops->open(env, name, 0, &file) == 0) {
-        (void)env->ops->truncate(
-            file, 0); /* what fails leaves the bytes to whoever has the file open, for as long as that is */
+        (void)env->ops->truncate(file, 0);
         env->ops->close(file);
     }
     return env->ops->unlink(env, name);

@@ -63,8 +63,8 @@ create_file(struct log *log, struct segment *segment, const struct log_file *fil
         log->hooks.file_removed(log->hooks.arg, file->bytes, rc < 0 ? rc : 0);
         if (rc < 0)
             return FILE_STAYS;
-        segment->recycled = segment->shared = false;
     }
+    segment->recycled = segment->shared = false;
     format_file_name(FORMAT_FILE_SEGMENT, segment->number, name);
     rc = log->env->ops->open(log->env, name, ENV_OPEN_CREATE | ENV_OPEN_DIRECT, &segment->file);
     if (rc < 0)

@@ -57,8 +57,8 @@ hook_file_removed(void *arg, uint64_t bytes, int rc)
 static int
 hook_space_squeeze(void *arg, enum log_stream stream, uint64_t bytes)
 {
-    return space_squeeze(
-        arg, stream == LOG_NEW ? bytes : 0); /* for survivors reclaim is what asks: it drops its victim instead */
+    /* For survivors reclaim is what asks: it drops its victim instead. */
+    return space_squeeze(arg, stream == LOG_NEW ? bytes : 0);
 }
 
 static int
